@@ -1,0 +1,125 @@
+"""The three things that can be replaced: who embeds, how vectors are searched, where rows live.
+
+Any object with these members will do; none need inherit. What a backend promises beyond its signatures stands as
+tests in `llmspell_memory.testing.BackendContract`, an index's in `IndexContract`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from llmspell_memory.types import BackendStats, EpisodicEntry, Filter, Hit, HNSWConfig, Matrix, SessionSummary, Vector
+    from llmspell_memory.types.arrays import Labels
+
+EmbeddingKind: TypeAlias = Literal["document", "query"]
+"""What a text is embedded as; some models tell a question from a text that may answer it."""
+
+
+@runtime_checkable
+class EmbeddingProvider(Protocol):
+    """Makes vectors out of texts.
+
+    Attributes:
+        name: of the provider, such as "openai"; part of the embedding space.
+        model: its model, None where it has none.
+        dimensions: width of every vector it makes.
+
+    A provider whose service limits a call states so in a further attribute, `limits` (a `BatchLimits`).
+    """
+
+    name: str
+    model: str | None
+    dimensions: int
+
+    def embed(self, texts: Sequence[str], *, kind: EmbeddingKind = "document") -> Matrix:
+        """Return one row per text, in order.
+
+        Raises:
+            EmbeddingError: the provider failed; marked `retryable` when trying again may help.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncEmbeddingProvider(EmbeddingProvider, Protocol):
+    """A provider that can also be awaited, so that a network call holds no thread."""
+
+    async def aembed(self, texts: Sequence[str], *, kind: EmbeddingKind = "document") -> Matrix:
+        """Do what `embed` does, without blocking the event loop."""
+        ...
+
+
+class VectorIndex(Protocol):
+    """Derived data over vectors, each known by an int64 label; always rebuildable from the rows."""
+
+    def add(self, labels: Labels, vectors: Matrix) -> None:
+        """Add vectors; a label that is there already gets the new vector."""
+        ...
+
+    def remove(self, labels: Labels) -> None:
+        """Remove labels; unknown ones are ignored."""
+        ...
+
+    def search(self, vector: ArrayLike, k: int, *, among: Labels | None = None) -> tuple[Labels, Vector]:
+        """Return the labels and scores of the up to k best, best first; only labels in `among` where it is given."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many vectors are live."""
+        ...
+
+
+class EpisodicBackend(Protocol):
+    """Keeps entries and finds them again; the rows are the truth, its index a view that catches up with them.
+
+    An entry's identity is (namespace, id). Every entry given to `add` carries a vector of the backend's space.
+    """
+
+    def add(self, entries: Sequence[EpisodicEntry]) -> None:
+        """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
+        ...
+
+    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
+        """Yield matching entries with their vectors, ordered by (timestamp, id); memory stays bounded."""
+        ...
+
+    def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
+        """Return the k entries nearest to `vector` among those that match, best first; fewer only if fewer match."""
+        ...
+
+    def mark_processed(self, where: Filter) -> int:
+        """Mark what matches; return how many were not marked before."""
+        ...
+
+    def delete(self, where: Filter) -> int:
+        """Delete what matches; return how many there were."""
+        ...
+
+    def count(self, where: Filter) -> int:
+        """Return how many entries match."""
+        ...
+
+    def sessions(self, where: Filter) -> list[SessionSummary]:
+        """Return one line per session with matching entries, counting those, latest activity first."""
+        ...
+
+    def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
+        """Change the view: HNSW with these parameters, or exact when None. Reads go on meanwhile.
+
+        A new `ef_search` alone takes effect at once; anything else, or `rebuild`, makes a new index from the stored
+        vectors and then switches over.
+        """
+        ...
+
+    def stats(self) -> BackendStats:
+        """Return figures about rows and index."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; a second call does nothing, any other call afterwards raises ClosedError."""
+        ...

@@ -1,0 +1,27 @@
+"""The values the library speaks in: entries, filters, hits, spaces, settings, figures. No behaviour beyond checks."""
+
+from llmspell_memory.types.arrays import Matrix, Vector
+from llmspell_memory.types.entry import EpisodicEntry, Hit
+from llmspell_memory.types.figures import BackendStats, IndexStats, SessionSummary
+from llmspell_memory.types.filter import Filter
+from llmspell_memory.types.ids import new_id
+from llmspell_memory.types.json import JSON
+from llmspell_memory.types.settings import BatchLimits, HNSWConfig
+from llmspell_memory.types.space import EmbeddingSpace, Metric
+
+__all__ = [
+    "JSON",
+    "BackendStats",
+    "BatchLimits",
+    "EmbeddingSpace",
+    "EpisodicEntry",
+    "Filter",
+    "HNSWConfig",
+    "Hit",
+    "IndexStats",
+    "Matrix",
+    "Metric",
+    "SessionSummary",
+    "Vector",
+    "new_id",
+]

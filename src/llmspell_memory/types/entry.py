@@ -1,0 +1,91 @@
+"""An entry of memory, and a hit that found one."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from llmspell_memory.errors import InputError
+from llmspell_memory.types import json
+from llmspell_memory.types.arrays import as_vector
+from llmspell_memory.types.ids import new_id
+from llmspell_memory.types.text import checked_moment, checked_namespace, checked_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmspell_memory.types.arrays import Vector
+    from llmspell_memory.types.json import JSON
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodicEntry:
+    """Something that was said or done, at one moment of one session.
+
+    Attributes:
+        session_id: the conversation or run it belongs to.
+        role: who said or did it, such as "user" or "assistant".
+        content: the text, from one character to megabytes.
+        id: unique within its namespace; by default a UUID that sorts by the time it was made.
+        namespace: who it belongs to, as segments such as ("acme", "alice"); the wall between tenants.
+        timestamp: when it happened; aware, kept in UTC to the microsecond.
+        ingestion_time: when it was learned; the first one stays when an id is added again.
+        metadata: any JSON object.
+        processed: whether some later step (a summary, a distillation) has read it.
+        embedding: its vector, float32 of shape (dimensions,); None until it is stored.
+
+    Raises:
+        InputError: a field is not acceptable (empty text, NUL, lone surrogates, naive time, not JSON, NaN).
+    """
+
+    session_id: str
+    role: str
+    content: str
+    _: KW_ONLY
+    id: str = field(default_factory=new_id)
+    namespace: tuple[str, ...] = ()
+    timestamp: datetime = field(default_factory=_now)
+    ingestion_time: datetime = field(default_factory=_now)
+    metadata: Mapping[str, JSON] = field(default_factory=dict, hash=False)
+    processed: bool = False
+    embedding: Vector | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("session_id", "role", "content", "id"):
+            checked_text(getattr(self, name), name=name)
+        if not isinstance(self.processed, bool):
+            raise InputError(f"processed must be a bool, got {type(self.processed).__name__}")
+        put = object.__setattr__  # the dataclass is frozen; this is its own constructor
+        put(self, "namespace", checked_namespace(self.namespace))
+        put(self, "timestamp", checked_moment(self.timestamp, name="timestamp"))
+        put(self, "ingestion_time", checked_moment(self.ingestion_time, name="ingestion_time"))
+        put(self, "metadata", json.checked_object(self.metadata, name="metadata"))
+        if self.embedding is not None:
+            put(self, "embedding", as_vector(self.embedding))
+
+    @classmethod
+    def restore(cls, **fields: Any) -> EpisodicEntry:
+        """Make an entry from fields that were checked before, as a backend does with its own rows; all are needed."""
+        entry = object.__new__(cls)
+        for name, value in fields.items():
+            object.__setattr__(entry, name, value)
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An entry that a search found.
+
+    Attributes:
+        entry: the entry.
+        score: higher is nearer. Cosine similarity by default; the inner product, or the negated distance, where the
+            embedding space compares so.
+    """
+
+    entry: EpisodicEntry
+    score: float

@@ -1,0 +1,62 @@
+"""Figures that a store gives about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from llmspell_memory.types.settings import HNSWConfig
+    from llmspell_memory.types.space import EmbeddingSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSummary:
+    """A session in one line: how many entries, how many unprocessed, and its first and last moment."""
+
+    session_id: str
+    namespace: tuple[str, ...]
+    entries: int
+    unprocessed: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats:
+    """A vector index: its kind, how many vectors it holds, its parameters (None when exact), bytes in memory."""
+
+    kind: Literal["exact", "hnsw"]
+    size: int
+    config: HNSWConfig | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStats:
+    """A backend: where its rows live, how many, in which space, with which index, and what that costs.
+
+    Attributes:
+        rows: "ram" or "sqlite".
+        path: the file, None when there is none.
+        entries: rows stored.
+        unprocessed: rows not yet marked processed.
+        sessions: distinct sessions over all namespaces.
+        space: the embedding space; None while an opened store has none yet.
+        index: the vector index; None while it has not been built.
+        memory_bytes: held in memory by the index, and by the rows where they live there (estimated from their texts).
+        disk_bytes: size of the file with its write-ahead log.
+    """
+
+    rows: str
+    path: Path | None
+    entries: int
+    unprocessed: int
+    sessions: int
+    space: EmbeddingSpace | None
+    index: IndexStats | None
+    memory_bytes: int
+    disk_bytes: int

@@ -1,0 +1,77 @@
+"""Settings: of the HNSW index, and of what an embedding provider takes in one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from llmspell_memory.errors import ConfigError
+
+_RANGES: Final = {
+    "m": (2, 256),
+    "ef_construction": (1, 100_000),
+    "ef_search": (1, 100_000),
+    "seed": (0, 2**64 - 1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HNSWConfig:
+    """Parameters of Hierarchical Navigable Small World graphs (Malkov & Yashunin 2018).
+
+    Attributes:
+        m: links a new node makes on each layer; the lowest layer keeps up to twice as many. 2 to 256, 16–32 usual.
+        ef_construction: candidates weighed while a node is linked. More build time, better recall. 200–400 usual.
+        ef_search: candidates kept while searching; raised to k where k is larger. More time, better recall.
+        seed: of the layers' random numbers. The same seed and the same order of adds give the same graph.
+
+    Raises:
+        ConfigError: a value is not an integer in its range.
+    """
+
+    m: int = 16
+    ef_construction: int = 200
+    ef_search: int = 50
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(f"HNSWConfig.{name} must be an integer in {low}..{high}, got {value!r}")
+
+    @classmethod
+    def balanced(cls) -> Self:
+        """Return the default: m 16, ef_construction 200, ef_search 50."""
+        return cls()
+
+    @classmethod
+    def high_recall(cls) -> Self:
+        """Return m 32, ef_construction 400, ef_search 100: slower to build and search, finds more."""
+        return cls(m=32, ef_construction=400, ef_search=100)
+
+    @classmethod
+    def fast(cls) -> Self:
+        """Return m 8, ef_construction 100, ef_search 30: quicker and smaller, finds less."""
+        return cls(m=8, ef_construction=100, ef_search=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """What a provider accepts in one call.
+
+    Attributes:
+        texts: the most texts.
+        characters: the most characters over all texts of the call; None for no limit.
+        text_characters: the most characters of one text; None for no limit. A longer one is embedded in pieces.
+    """
+
+    texts: int = 256
+    characters: int | None = None
+    text_characters: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("texts", "characters", "text_characters"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigError(f"BatchLimits.{name} must be a positive integer, got {value!r}")

@@ -1,0 +1,48 @@
+"""What counts as acceptable text and an acceptable moment, decided once for every field and every backend."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from llmspell_memory.errors import InputError
+
+
+def checked_text(value: object, *, name: str) -> str:
+    """Return `value` when it is a text that every store can keep: not empty, no NUL, no lone surrogate."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a str, got {type(value).__name__}")
+    if not value:
+        raise InputError(f"{name} must not be empty")
+    if "\0" in value:
+        raise InputError(f"{name} must not contain NUL (found at character {value.index(chr(0))})")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} must not contain lone surrogates (found at character {error.start}); "
+            "decode the source with errors='replace'"
+        ) from error
+    return value
+
+
+def checked_moment(value: object, *, name: str) -> datetime:
+    """Return an aware datetime in UTC.
+
+    Raises:
+        InputError: not a datetime, naive, or beyond the years 1 to 9999 in UTC.
+    """
+    if not isinstance(value, datetime):
+        raise InputError(f"{name} must be a datetime, got {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise InputError(f"{name} must be timezone-aware; use datetime.now(UTC) or .replace(tzinfo=UTC)")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(f"{name} lies outside the years 1 to 9999 in UTC") from error
+
+
+def checked_namespace(value: object, *, name: str = "namespace") -> tuple[str, ...]:
+    """Return a tuple of text segments; a bare string is refused, as it would be taken apart into letters."""
+    if isinstance(value, str) or not isinstance(value, tuple | list):
+        raise InputError(f'{name} must be a tuple of texts such as ("acme", "alice"), got {type(value).__name__}')
+    return tuple(checked_text(segment, name=f"a segment of {name}") for segment in value)
