@@ -66,7 +66,9 @@ class EpisodicEntry:
         put(self, "ingestion_time", checked_moment(self.ingestion_time, name="ingestion_time"))
         put(self, "metadata", json.checked_object(self.metadata, name="metadata"))
         if self.embedding is not None:
-            put(self, "embedding", as_vector(self.embedding))
+            own = as_vector(self.embedding).copy()  # the caller may go on using theirs
+            own.flags.writeable = False
+            put(self, "embedding", own)
 
     @classmethod
     def restore(cls, **fields: Any) -> EpisodicEntry:

@@ -45,8 +45,8 @@ class BackendStats:
         entries: rows stored.
         unprocessed: rows not yet marked processed.
         sessions: distinct sessions over all namespaces.
-        space: the embedding space; None while an opened store has none yet.
-        index: the vector index; None while it has not been built.
+        space: the embedding space.
+        index: the vector index; of size 0 while it waits for the first search.
         memory_bytes: held in memory by the index, and by the rows where they live there (estimated from their texts).
         disk_bytes: size of the file with its write-ahead log.
     """
@@ -56,7 +56,7 @@ class BackendStats:
     entries: int
     unprocessed: int
     sessions: int
-    space: EmbeddingSpace | None
-    index: IndexStats | None
+    space: EmbeddingSpace
+    index: IndexStats
     memory_bytes: int
     disk_bytes: int

@@ -68,3 +68,11 @@ def equal(left: JSON, right: JSON) -> bool:
 def contains(document: Mapping[str, JSON], wanted: Mapping[str, JSON]) -> bool:
     """Say whether `document` has every key of `wanted`, with an equal value."""
     return all(key in document and equal(document[key], value) for key, value in wanted.items())
+
+
+def parsed(text: str) -> dict[str, JSON]:
+    """Return the object written in `text`; raises ValueError for anything else."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")  # noqa: TRY004 (it is data, not a type)
+    return value

@@ -1,0 +1,205 @@
+"""The same memory for asyncio: one thin facade, the same names and arguments, nothing decided twice.
+
+A network embedding is awaited. A read in this process takes microseconds and runs inline; a hop to a thread would cost
+a hundred. What may block (opening, writing, rebuilding) goes to one thread of the manager's own, in the order it was
+asked, and once begun is finished, whoever stops waiting for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+from llmspell_memory.errors import ClosedError
+from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.memory import Batch, EpisodicMemory
+from llmspell_memory.types import Filter
+from llmspell_memory.types.arrays import checked_k
+from llmspell_memory.types.text import checked_text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from datetime import datetime
+    from types import TracebackType
+
+    from numpy.typing import ArrayLike
+
+    from llmspell_memory.config import MemoryConfig
+    from llmspell_memory.embeddings import EmbeddingService
+    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import EpisodicEntry, Hit, MemoryStats, SessionSummary
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_EVERYTHING = Filter()
+
+
+class _Worker:
+    """One thread for what may block."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llmspell-memory")
+        self.stopped = False
+
+    async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if self.stopped:
+            raise ClosedError("this memory is closed")
+        future = asyncio.wrap_future(self._executor.submit(work, *args, **kwargs))
+        return await asyncio.shield(future)  # cancelling the caller leaves the work to finish
+
+    def stop(self) -> None:
+        self.stopped = True
+        self._executor.shutdown(wait=False)
+
+
+class AsyncEpisodicMemory:
+    """`EpisodicMemory`, awaited."""
+
+    def __init__(self, backend: EpisodicBackend, service: EmbeddingService, worker: _Worker) -> None:
+        self._sync = EpisodicMemory(backend, service)
+        self._backend = backend
+        self._service = service
+        self._worker = worker
+
+    async def add(self, entry: EpisodicEntry) -> str:
+        """See `EpisodicMemory.add`. Cancelled, it leaves the entry whole or absent."""
+        return (await self.add_many([entry]))[0]
+
+    async def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
+        """See `EpisodicMemory.add_many`. Cancelled, it leaves all entries or none."""
+        batch = Batch(entries, self._service)
+        finished = batch.finished(await self._service.aembed(batch.texts))
+        await self._worker.run(self._backend.add, finished)
+        return batch.ids
+
+    async def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
+        """See `EpisodicMemory.get`."""
+        return self._sync.get(entry_id, namespace=namespace)
+
+    async def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
+        """See `EpisodicMemory.search`."""
+        if isinstance(query, str):
+            checked_k(k)
+            query = await self._service.aembed_one(checked_text(query, name="query"), kind="query")
+        return self._sync.search(query, k, where=where)
+
+    async def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
+        """See `EpisodicMemory.get_session`."""
+        return self._sync.get_session(session_id, namespace=namespace)
+
+    async def list_unprocessed(
+        self, session_id: str | None = None, *, limit: int | None = None
+    ) -> list[EpisodicEntry]:
+        """See `EpisodicMemory.list_unprocessed`."""
+        return self._sync.list_unprocessed(session_id, limit=limit)
+
+    async def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
+        """See `EpisodicMemory.mark_processed`."""
+        return await self._worker.run(self._sync.mark_processed, ids, namespace=namespace)
+
+    async def delete_before(self, moment: datetime) -> int:
+        """See `EpisodicMemory.delete_before`."""
+        return await self._worker.run(self._sync.delete_before, moment)
+
+    async def delete(self, where: Filter, *, everything: bool = False) -> int:
+        """See `EpisodicMemory.delete`."""
+        return await self._worker.run(self._sync.delete, where, everything=everything)
+
+    async def list_sessions_with_unprocessed(self) -> list[str]:
+        """See `EpisodicMemory.list_sessions_with_unprocessed`."""
+        return self._sync.list_sessions_with_unprocessed()
+
+    async def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
+        """See `EpisodicMemory.sessions`."""
+        return self._sync.sessions(where)
+
+    async def scan(self, where: Filter = _EVERYTHING, *, limit: int | None = None) -> AsyncIterator[EpisodicEntry]:
+        """See `EpisodicMemory.scan`; other tasks run between its entries."""
+        for entry in self._sync.scan(where, limit=limit):
+            yield entry
+            await asyncio.sleep(0)
+
+    async def count(self, where: Filter = _EVERYTHING) -> int:
+        """See `EpisodicMemory.count`."""
+        return self._sync.count(where)
+
+
+class AsyncMemoryManager:
+    """`DefaultMemoryManager` for asyncio; an async context manager. Opening is awaited: it may build an index.
+
+    Args:
+        backend: keeps the entries; closed with the manager.
+        service: embeds texts, in the space of the backend.
+    """
+
+    def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
+        self._sync = DefaultMemoryManager(backend, service)
+        self._worker = _Worker()
+        self._episodic = AsyncEpisodicMemory(backend, service, self._worker)
+
+    @classmethod
+    async def new_in_memory(cls) -> Self:
+        """See `DefaultMemoryManager.new_in_memory`."""
+        return cls._over(DefaultMemoryManager.new_in_memory())
+
+    @classmethod
+    async def new_in_memory_with_embeddings(cls, service: EmbeddingService) -> Self:
+        """See `DefaultMemoryManager.new_in_memory_with_embeddings`."""
+        return cls._over(DefaultMemoryManager.new_in_memory_with_embeddings(service))
+
+    @classmethod
+    async def with_config(cls, config: MemoryConfig) -> Self:
+        """See `DefaultMemoryManager.with_config`."""
+        return cls._over(await asyncio.to_thread(DefaultMemoryManager.with_config, config))
+
+    @classmethod
+    def _over(cls, manager: DefaultMemoryManager) -> Self:
+        return cls(manager.backend, manager.service)
+
+    @property
+    def episodic(self) -> AsyncEpisodicMemory:
+        """The memory itself: add, search, get and the other words."""
+        return self._episodic
+
+    @property
+    def backend(self) -> EpisodicBackend:
+        """What keeps the entries."""
+        return self._sync.backend
+
+    @property
+    def service(self) -> EmbeddingService:
+        """The embedding service."""
+        return self._sync.service
+
+    @property
+    def backend_name(self) -> str:
+        """See `DefaultMemoryManager.backend_name`."""
+        return self._sync.backend_name
+
+    async def stats(self) -> MemoryStats:
+        """See `DefaultMemoryManager.stats`."""
+        return self._sync.stats()
+
+    async def set_ef_search(self, ef_search: int) -> None:
+        """See `DefaultMemoryManager.set_ef_search`."""
+        self._sync.set_ef_search(ef_search)
+
+    async def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
+        """See `DefaultMemoryManager.rebuild`."""
+        await asyncio.to_thread(self._sync.rebuild, m=m, ef_construction=ef_construction)
+
+    async def close(self) -> None:
+        """See `DefaultMemoryManager.close`; waits for writes that were begun."""
+        if not self._worker.stopped:
+            await self._worker.run(self._sync.close)
+            self._worker.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

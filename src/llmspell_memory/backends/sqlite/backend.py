@@ -1,0 +1,282 @@
+"""The verbs of a backend over one SQLite file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from llmspell_memory.backends.sqlite.connection import Connections
+from llmspell_memory.backends.sqlite.rows import (
+    COLUMNS,
+    moment,
+    packed_vector,
+    to_entry,
+    to_row,
+    unpacked_namespace,
+    unpacked_vectors,
+)
+from llmspell_memory.backends.sqlite.schema import migrate, settle_space
+from llmspell_memory.backends.sqlite.where import condition
+from llmspell_memory.backends.view import Changes, IndexView
+from llmspell_memory.errors import StorageError, UnavailableError
+from llmspell_memory.types import BackendStats, Hit, SessionSummary
+
+if TYPE_CHECKING:
+    import os
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+
+_PAGE: Final = 512
+"""Rows read at a time while scanning, vectors while catching up: bounds memory, and the time a reader stays."""
+
+_TRIES: Final = 100
+"""Attempts to read index and rows at one moment while other processes write."""
+
+
+class SQLiteBackend:
+    """Entries in one file, durable when a call returns; any number of threads and processes may use it at once.
+
+    Args:
+        path: of the file, made when it does not exist; beside it stand its write-ahead log and shared memory.
+        space: of the vectors; recorded in a new file, compared with the record of an old one. None: as recorded.
+        hnsw: parameters of an HNSW index; None for exact search.
+        warm: build the index now; otherwise at the first search.
+
+    Raises:
+        SchemaError: the file holds another embedding space, or belongs to a newer version or another application.
+        StorageError: the file cannot be opened; CorruptDataError when it is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        space: EmbeddingSpace | None = None,
+        *,
+        hnsw: HNSWConfig | None = None,
+        warm: bool = True,
+    ) -> None:
+        self._path = Path(path)
+        if space is None and not self._path.exists():
+            raise StorageError(f"there is no store at {self._path}")
+        self._connections = Connections(self._path)
+        try:
+            with self._connections.write() as db:
+                migrate(db, name=str(self._path))
+                number, self._space = settle_space(db, space, name=str(self._path))
+            self._sql = _Statements(number)
+            self._view = IndexView(self._space, hnsw, self._changes)
+            self._warm = warm
+            if warm:
+                self._view.catch_up()
+        except BaseException:
+            self._connections.close()
+            raise
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of the file."""
+        return self._space
+
+    def _changes(self, since: int) -> Iterator[Changes]:
+        while True:
+            with self._connections.read() as db:
+                reached = _seq(db)
+                if reached == since:
+                    return
+                page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
+                if len(page) == _PAGE:
+                    reached = page[-1][0]
+                gone = db.execute(self._sql.gone, (since, reached)).fetchall()
+            yield Changes(
+                reached=reached,
+                gone=np.array([label for (label,) in gone], np.int64),
+                labels=np.array([label for _, label, _ in page], np.int64),
+                vectors=unpacked_vectors([blob for _, _, blob in page], self._space.dimensions),
+            )
+            since = reached
+
+    def _catch_up(self) -> None:
+        if self._warm:
+            self._view.catch_up()
+
+    def add(self, entries: Sequence[EpisodicEntry]) -> None:
+        """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
+        with self._connections.write() as db:
+            first = _take_seqs(db, len(entries))
+            for seq, entry in enumerate(entries, start=first):
+                row = to_row(entry)
+                db.execute(self._sql.put_entry, (seq, *row))
+                if entry.embedding is None:
+                    raise StorageError(f"entry {entry.id!r} has no vector; backends store entries that were embedded")
+                db.execute(self._sql.put_vector, (seq, packed_vector(entry.embedding), row[1], row[0]))
+        self._catch_up()
+
+    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
+        """Yield matching entries ordered by (timestamp, id); page by page, so a long scan sees later writes ahead."""
+        clause, parameters = condition(where)
+        after: tuple[int, str, int] = (-(2**63), "", 0)
+        left = limit if limit is not None else 2**63 - 1
+        while left > 0:
+            with self._connections.read() as db:
+                sql = self._sql.scan.format(where=clause)
+                rows = db.execute(sql, (*parameters, *after, min(left, _PAGE))).fetchall()
+            for label, *row in rows:
+                yield to_entry(tuple(row), dimensions=self._space.dimensions)
+                after = (row[5], row[1], label)
+            left -= len(rows)
+            if len(rows) < _PAGE:
+                return
+
+    def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
+        """Return the k entries nearest to `vector` among those that match, best first."""
+        self._warm = True
+        with self._connections.read() as db:
+            if _seq(db) > self._view.seen:
+                self._view.catch_up()
+            hits = self._hits(db, vector, k, where)
+        return self._hits_standing_still(vector, k, where) if hits is None else hits
+
+    def _hits_standing_still(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
+        # A write reached the index but not this reader's moment. With the view held, both can be of one moment, unless
+        # another process commits just between the two looks.
+        with self._view.lock:
+            for _ in range(_TRIES):
+                self._view.catch_up()
+                with self._connections.read() as db:
+                    if _seq(db) == self._view.seen and (hits := self._hits(db, vector, k, where)) is not None:
+                        return hits
+        raise UnavailableError(f"{self._path} is being written without pause; try again")
+
+    def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+        among = None
+        if not where.is_everything:
+            clause, parameters = condition(where)
+            rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
+            among = np.fromiter((label for (label,) in rows), np.int64, len(rows))
+        labels, scores = self._view.search(vector, k, among)
+        hits = []
+        for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
+            row = db.execute(self._sql.one, (label,)).fetchone()
+            if row is None:
+                return None
+            hits.append(Hit(to_entry(row, dimensions=self._space.dimensions), score))
+        return hits
+
+    def mark_processed(self, where: Filter) -> int:
+        """Mark what matches; return how many were not marked before."""
+        clause, parameters = condition(where)
+        with self._connections.write() as db:
+            seq = _take_seqs(db, 1)
+            sql = f"UPDATE entries SET processed = 1, seq = ? WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
+            return db.execute(sql, (seq, *parameters)).rowcount
+
+    def delete(self, where: Filter) -> int:
+        """Delete what matches; return how many there were."""
+        clause, parameters = condition(where)
+        with self._connections.write() as db:
+            labels = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
+            first = _take_seqs(db, len(labels))
+            db.executemany(self._sql.bury, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
+            db.executemany(self._sql.drop_vector, labels)
+            db.executemany("DELETE FROM entries WHERE label = ?", labels)
+        self._catch_up()
+        return len(labels)
+
+    def count(self, where: Filter) -> int:
+        """Return how many entries match."""
+        clause, parameters = condition(where)
+        with self._connections.read() as db:
+            found = db.execute(f"SELECT count(*) FROM entries WHERE {clause}", parameters)  # noqa: S608 (bound)
+            return int(found.fetchone()[0])
+
+    def sessions(self, where: Filter) -> list[SessionSummary]:
+        """Return one line per session, counting the entries that match, latest activity first."""
+        clause, parameters = condition(where)
+        with self._connections.read() as db:
+            rows = db.execute(self._sql.sessions.format(where=clause), parameters).fetchall()
+        return [
+            SessionSummary(
+                session_id=session_id,
+                namespace=unpacked_namespace(namespace),
+                entries=entries,
+                unprocessed=unprocessed,
+                first=moment(first),
+                last=moment(last),
+            )
+            for session_id, namespace, entries, unprocessed, first, last in rows
+        ]
+
+    def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
+        """Change the index's parameters or kind; reads go on meanwhile."""
+        self._view.configure(hnsw, rebuild=rebuild)
+        self._warm = True
+
+    def stats(self) -> BackendStats:
+        """Return figures about rows, index and file."""
+        with self._connections.read() as db:
+            entries, unprocessed = db.execute("SELECT count(*), ifnull(sum(processed = 0), 0) FROM entries").fetchone()
+            sessions = db.execute("SELECT count(*) FROM (SELECT DISTINCT namespace, session_id FROM entries)").fetchone()
+        index = self._view.stats()
+        return BackendStats(
+            rows="sqlite",
+            path=self._path,
+            entries=entries,
+            unprocessed=unprocessed,
+            sessions=sessions[0],
+            space=self._space,
+            index=index,
+            memory_bytes=index.memory_bytes,
+            disk_bytes=self._connections.disk_bytes(),
+        )
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._connections.close()
+
+
+def _seq(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT seq FROM state").fetchone()[0])
+
+
+def _take_seqs(db: sqlite3.Connection, count: int) -> int:
+    """Reserve `count` sequence numbers and return the first."""
+    first = _seq(db) + 1
+    db.execute("UPDATE state SET seq = seq + ?", (count,))
+    return first
+
+
+class _Statements:
+    """SQL over the vectors of one space; every value is bound, only the space's number is written in."""
+
+    def __init__(self, space: int) -> None:
+        vectors = f"vectors_{space}"
+        row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
+        self.one = f"{row} WHERE label = ?"
+        self.scan = (
+            f"SELECT label, {COLUMNS}, vector FROM entries JOIN {vectors} USING (label) WHERE {{where}}"  # noqa: S608
+            " AND (timestamp, id, label) > (?, ?, ?) ORDER BY timestamp, id, label LIMIT ?"
+        )
+        self.put_entry = (
+            f"INSERT INTO entries (seq, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+            " ON CONFLICT (id, namespace) DO UPDATE SET seq = excluded.seq, session_id = excluded.session_id,"
+            " role = excluded.role, content = excluded.content, timestamp = excluded.timestamp,"
+            " metadata = excluded.metadata, processed = excluded.processed"
+        )
+        self.put_vector = (
+            f"INSERT INTO {vectors} (label, seq, vector)"  # noqa: S608
+            " SELECT label, ?, ? FROM entries WHERE id = ? AND namespace = ?"
+            " ON CONFLICT (label) DO UPDATE SET seq = excluded.seq, vector = excluded.vector"
+            " WHERE vector <> excluded.vector"
+        )
+        self.drop_vector = f"DELETE FROM {vectors} WHERE label = ?"  # noqa: S608
+        self.bury = "INSERT INTO tombstones (seq, label) VALUES (?, ?)"
+        self.changed = f"SELECT seq, label, vector FROM {vectors} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+        self.gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
+        self.sessions = (
+            "SELECT session_id, namespace, count(*), sum(processed = 0), min(timestamp), max(timestamp)"
+            " FROM entries WHERE {where} GROUP BY namespace, session_id ORDER BY max(timestamp) DESC, session_id, namespace"
+        )

@@ -1,0 +1,144 @@
+"""Connections to one SQLite file: how they are set up, shared between threads, and how SQLite's errors are told."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
+from llmspell_memory.types import json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_WAIT_SECONDS: Final = 30.0
+"""How long a writer waits for another process's transaction before `UnavailableError`."""
+
+_BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CAUSES: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "the file or its folder is read-only",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; does its folder exist, and may this user write there?",
+    sqlite3.SQLITE_PERM: "permission denied",
+    sqlite3.SQLITE_IOERR: "the medium failed",
+    sqlite3.SQLITE_TOOBIG: "a text is larger than SQLite can store",
+}
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """The border to sqlite3: every error of the driver leaves as one of ours, with the cause kept."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+        if code in _BUSY:
+            raise UnavailableError(f"{path} is busy: another process holds it for writing; try again") from error
+        if code in _DAMAGED:
+            raise CorruptDataError(f"{path} is damaged or not a SQLite file: {error}") from error
+        raise StorageError(f"{path}: {_CAUSES.get(code, error)}") from error
+
+
+class Connections:
+    """One connection for writing and as many as there are readers at a time, on one file in WAL mode.
+
+    Args:
+        path: of the file; made when it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._writing = threading.Lock()
+        self._closed = False
+        with translated(path):
+            self._writer = _connect(path)
+        try:
+            with translated(path):
+                self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
+        except StorageError:
+            self._writer.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside one read transaction: all it reads is of one moment."""
+        with translated(self.path):
+            db = self._take()
+            try:
+                db.execute("BEGIN")
+                yield db
+            finally:
+                self._give_back(db)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection inside a transaction: committed at the end, rolled back when anything is raised."""
+        with self._writing, translated(self.path):
+            if self._closed:
+                raise ClosedError(f"{self.path} is closed")
+            db = self._writer
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def _take(self) -> sqlite3.Connection:
+        with self._guard:
+            if self._closed:
+                raise ClosedError(f"{self.path} is closed")
+            if self._idle:
+                return self._idle.pop()
+        return _connect(self.path)
+
+    def _give_back(self, db: sqlite3.Connection) -> None:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        with self._guard:
+            if not self._closed:
+                self._idle.append(db)
+                return
+        db.close()
+
+    def close(self) -> None:
+        """Close every connection not in use, those in use when they are given back; waits for a writer."""
+        with self._writing, self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            for db in self._idle:
+                db.close()
+            self._writer.close()
+
+    def disk_bytes(self) -> int:
+        """Size of the file with its write-ahead log and shared memory."""
+        return sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Transactions are begun by hand; a connection moves between threads but is used by one at a time.
+    db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    db.create_function("json_contains", 2, _json_contains, deterministic=True)
+    return db
+
+
+def _json_contains(document: str, wanted: str) -> bool:
+    return json.contains(json.parsed(document), json.parsed(wanted))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (a path with a suffix beside the name)
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,91 @@
+"""How an entry is written as a row, and read back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from llmspell_memory.errors import CorruptDataError
+from llmspell_memory.types import EpisodicEntry, json
+
+if TYPE_CHECKING:
+    from llmspell_memory.types import Matrix, Vector
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+COLUMNS: Final = "namespace, id, session_id, role, content, timestamp, ingestion_time, metadata, processed"
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, negative before; exact for the years 1 to 9999."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(value: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def packed_namespace(namespace: tuple[str, ...]) -> bytes:
+    """Segments in UTF-8, each ended by NUL."""
+    return b"".join(segment.encode() + b"\0" for segment in namespace)
+
+
+def unpacked_namespace(packed: bytes) -> tuple[str, ...]:
+    """The inverse of `packed_namespace`."""
+    return tuple(segment.decode() for segment in packed.split(b"\0")[:-1])
+
+
+def packed_vector(vector: Vector) -> bytes:
+    """float32, little-endian."""
+    return vector.astype("<f4", copy=False).tobytes()
+
+
+def unpacked_vectors(blobs: list[bytes], dimensions: int) -> Matrix:
+    """The inverse of `packed_vector` for many of equal width."""
+    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), dimensions).astype(np.float32, copy=False)
+
+
+def to_row(entry: EpisodicEntry) -> tuple[Any, ...]:
+    """Return the values of COLUMNS."""
+    return (
+        packed_namespace(entry.namespace),
+        entry.id,
+        entry.session_id,
+        entry.role,
+        entry.content,
+        microseconds(entry.timestamp),
+        microseconds(entry.ingestion_time),
+        json.canonical(entry.metadata),
+        int(entry.processed),
+    )
+
+
+def to_entry(row: tuple[Any, ...], *, dimensions: int) -> EpisodicEntry:
+    """Return the entry of a row of COLUMNS and its vector's bytes.
+
+    Raises:
+        CorruptDataError: a value cannot be what was written.
+    """
+    namespace, entry_id, session_id, role, content, happened, learned, metadata, processed, blob = row
+    try:
+        embedding = np.frombuffer(blob, "<f4")
+        if len(embedding) != dimensions:
+            raise ValueError(f"its vector has {len(embedding)} dimensions")  # noqa: TRY301 (one border for all faults)
+        return EpisodicEntry.restore(
+            session_id=session_id,
+            role=role,
+            content=content,
+            id=entry_id,
+            namespace=unpacked_namespace(namespace),
+            timestamp=moment(happened),
+            ingestion_time=moment(learned),
+            metadata=json.parsed(metadata),
+            processed=bool(processed),
+            embedding=embedding,
+        )
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise CorruptDataError(f"the row of entry {entry_id!r} cannot be read: {error}") from error

@@ -1,0 +1,106 @@
+"""The tables, made and changed by numbered steps; and the embedding space that a file records.
+
+    state       one row: the sequence number of the last change, and the space in use
+    spaces      embedding spaces; the vectors of space N are in table vectors_N
+    entries     the rows; `label` is their number for life, `seq` the number of their last change
+    vectors_N   a vector per label; `seq` is the number of the vector's last change
+    tombstones  labels of deleted entries, with the number of the delete
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from llmspell_memory.errors import SchemaError
+from llmspell_memory.types import EmbeddingSpace
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+_APPLICATION_ID: Final = 0x4C4D_454D  # "LMEM": tells our files from other SQLite files
+
+
+def m001_entries(db: sqlite3.Connection) -> None:
+    """Make the first tables."""
+    db.execute("CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, space INTEGER)")
+    db.execute("INSERT INTO state VALUES (1, 0, NULL)")
+    db.execute(
+        "CREATE TABLE spaces (id INTEGER PRIMARY KEY, provider TEXT NOT NULL, model TEXT,"
+        " dimensions INTEGER NOT NULL, metric TEXT NOT NULL)"
+    )
+    db.execute(
+        "CREATE TABLE entries (label INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL,"
+        " namespace BLOB NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, role TEXT NOT NULL,"
+        " content TEXT NOT NULL, timestamp INTEGER NOT NULL, ingestion_time INTEGER NOT NULL,"
+        " metadata TEXT NOT NULL, processed INTEGER NOT NULL, UNIQUE (id, namespace))"
+    )
+    db.execute("CREATE INDEX entries_by_seq ON entries (seq)")
+    db.execute("CREATE INDEX entries_by_time ON entries (timestamp, id)")
+    db.execute("CREATE INDEX entries_by_session ON entries (session_id, timestamp)")
+    db.execute("CREATE INDEX entries_by_namespace ON entries (namespace, timestamp)")
+    db.execute("CREATE INDEX entries_unprocessed ON entries (timestamp) WHERE processed = 0")
+    db.execute("CREATE TABLE tombstones (seq INTEGER PRIMARY KEY, label INTEGER NOT NULL)")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_entries,)
+
+
+def migrate(db: sqlite3.Connection, *, name: str) -> None:
+    """Bring the file up to this version's tables, inside the caller's transaction.
+
+    Raises:
+        SchemaError: another application's file, or one written by a newer version of this library.
+    """
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != _APPLICATION_ID and tables:
+        raise SchemaError(f"{name} is a SQLite file of another application; choose another path")
+    if version > len(MIGRATIONS):
+        raise SchemaError(
+            f"{name} has schema version {version}, this version of llmspell-memory knows {len(MIGRATIONS)}; upgrade it"
+        )
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        step(db)
+        db.execute(f"PRAGMA user_version = {number}")
+    if application != _APPLICATION_ID:
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+
+def recorded_space(db: sqlite3.Connection) -> tuple[int, EmbeddingSpace] | None:
+    """Return the number and value of the space in use; None in a file that has none yet."""
+    row = db.execute(
+        "SELECT id, provider, model, dimensions, metric FROM spaces JOIN state ON spaces.id = state.space"
+    ).fetchone()
+    if row is None:
+        return None
+    number, provider, model, dimensions, metric = row
+    return number, EmbeddingSpace(provider=provider, model=model, dimensions=dimensions, metric=metric)
+
+
+def settle_space(db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str) -> tuple[int, EmbeddingSpace]:
+    """Return the file's space, recording `wanted` in a file that has none yet.
+
+    Raises:
+        SchemaError: the file holds vectors of another space, or has none and none is given.
+    """
+    recorded = recorded_space(db)
+    if recorded is not None:
+        if wanted not in (None, recorded[1]):
+            raise SchemaError(
+                f"{name} holds vectors of {recorded[1]}, not of {wanted}, and the two cannot be compared. Open it with "
+                "the provider and model it was made with, or export it without vectors and import that into a new file"
+            )
+        return recorded
+    if wanted is None:
+        raise SchemaError(f"{name} records no embedding space yet; open it with an embedding service")
+    number = db.execute(
+        "INSERT INTO spaces (provider, model, dimensions, metric) VALUES (?, ?, ?, ?)",
+        (wanted.provider, wanted.model, wanted.dimensions, wanted.metric),
+    ).lastrowid
+    assert number is not None  # noqa: S101 (for the type checker: an INSERT has just succeeded)
+    db.execute(f"CREATE TABLE vectors_{number} (label INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL)")
+    db.execute(f"CREATE INDEX vectors_{number}_by_seq ON vectors_{number} (seq)")
+    db.execute("UPDATE state SET space = ?", (number,))
+    return number, wanted

@@ -1,0 +1,103 @@
+"""What a memory is made of, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from llmspell_memory.embeddings import EmbeddingService, HashingProvider
+from llmspell_memory.errors import ConfigError
+from llmspell_memory.types import HNSWConfig
+
+if TYPE_CHECKING:
+    import os
+
+
+class EpisodicBackendType(Enum):
+    """Which view of the rows answers searches."""
+
+    IN_MEMORY = "InMemory"
+    """Every vector is looked at: exact, for tests and small memories."""
+
+    HNSW = "HNSW"
+    """A graph leads to the nearest: for production."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryConfig:
+    """Configuration of a `DefaultMemoryManager`; the `with_*` methods return changed copies.
+
+    Attributes:
+        backend: exact or HNSW search.
+        service: makes vectors. HNSW needs one; without one, exact search falls back on `HashingProvider`.
+        hnsw: parameters of the HNSW index; of no effect on exact search.
+        path: SQLite file that keeps the rows; None keeps them in RAM only.
+        warm: build the index while opening; otherwise at the first search.
+
+    Raises:
+        ConfigError: a value is of the wrong kind.
+    """
+
+    backend: EpisodicBackendType = EpisodicBackendType.IN_MEMORY
+    service: EmbeddingService | None = None
+    hnsw: HNSWConfig = field(default_factory=HNSWConfig)
+    path: Path | None = None
+    warm: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.backend, EpisodicBackendType):
+            choices = ", ".join(f"EpisodicBackendType.{one.name}" for one in EpisodicBackendType)
+            raise ConfigError(f"backend must be one of {choices}, got {self.backend!r}")
+        if self.service is not None and not isinstance(self.service, EmbeddingService):
+            raise ConfigError(
+                f"service must be an EmbeddingService, got {type(self.service).__name__}; wrap a provider: "
+                "EmbeddingService(provider)"
+            )
+        if not isinstance(self.hnsw, HNSWConfig):
+            raise ConfigError(f"hnsw must be an HNSWConfig, got {type(self.hnsw).__name__}")
+        if self.path is not None:
+            object.__setattr__(self, "path", _checked_path(self.path))
+
+    @classmethod
+    def for_testing(cls) -> Self:
+        """Return exact search in RAM with a deterministic offline embedding: quick, and the same every time."""
+        return cls(service=EmbeddingService(HashingProvider()))
+
+    @classmethod
+    def for_production(cls, service: EmbeddingService, *, path: str | os.PathLike[str] | None = None) -> Self:
+        """Return HNSW search over `service`; durable when given a `path`, volatile when not."""
+        return cls(backend=EpisodicBackendType.HNSW, service=service, path=_checked_path(path))
+
+    def with_backend(self, backend: EpisodicBackendType) -> Self:
+        """Return a copy that searches through `backend`."""
+        return replace(self, backend=backend)
+
+    def with_service(self, service: EmbeddingService) -> Self:
+        """Return a copy that embeds by `service`."""
+        return replace(self, service=service)
+
+    def with_hnsw_config(self, hnsw: HNSWConfig) -> Self:
+        """Return a copy with other parameters of the HNSW index."""
+        return replace(self, hnsw=hnsw)
+
+    def with_path(self, path: str | os.PathLike[str] | None) -> Self:
+        """Return a copy that keeps its rows in the file `path`, or in RAM when None."""
+        return replace(self, path=_checked_path(path))
+
+    def with_warm(self, warm: bool) -> Self:  # noqa: FBT001 (the method's name says what it is)
+        """Return a copy that builds the index while opening (True) or at the first search (False)."""
+        return replace(self, warm=warm)
+
+
+def _checked_path(path: object) -> Path | None:
+    if path is None:
+        return None
+    try:
+        return Path(path)  # type: ignore[arg-type]  # checked by trying
+    except TypeError as error:
+        raise ConfigError(f"path must be a path to a file, got {type(path).__name__}") from error

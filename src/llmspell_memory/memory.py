@@ -1,0 +1,188 @@
+"""The words of episodic memory, written once on the few verbs of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmspell_memory.errors import InputError, NotFoundError
+from llmspell_memory.types import EpisodicEntry, Filter
+from llmspell_memory.types.arrays import checked_k
+from llmspell_memory.types.text import checked_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from numpy.typing import ArrayLike
+
+    from llmspell_memory.embeddings import EmbeddingService
+    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import Hit, Matrix, SessionSummary, Vector
+
+_EVERYTHING = Filter()
+
+
+class EpisodicMemory:
+    """Stores what was said and done, and finds what matters.
+
+    Args:
+        backend: keeps the entries.
+        service: embeds texts that come without a vector.
+    """
+
+    def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
+        self._backend = backend
+        self._service = service
+
+    def add(self, entry: EpisodicEntry) -> str:
+        """Store an entry and return its id; a known id (in its namespace) is replaced, keeping its ingestion_time.
+
+        An entry that carries a vector is not embedded.
+
+        Raises:
+            InputError: the vector is not acceptable; a DimensionError for the wrong width. Nothing is stored.
+            EmbeddingError: the text could not be embedded. Nothing is stored.
+            StorageError: the store failed. Nothing is stored.
+        """
+        return self.add_many([entry])[0]
+
+    def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
+        """Store all entries or none and return their ids, in order; texts are embedded together. Raises as `add`."""
+        batch = Batch(entries, self._service)
+        self._backend.add(batch.finished(self._service.embed(batch.texts)))
+        return batch.ids
+
+    def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
+        """Return the entry with this id, its vector with it.
+
+        Raises:
+            NotFoundError: there is none under `namespace`.
+            InputError: several namespaces below `namespace` have one; say which is meant.
+        """
+        found = list(self._backend.scan(Filter(ids=frozenset([entry_id]), namespace=namespace), limit=2))
+        if not found:
+            raise NotFoundError(f"no entry has the id {_shortened(entry_id)}")
+        if len(found) > 1:
+            raise InputError(f"several namespaces have an entry {_shortened(entry_id)}; pass namespace=")
+        return found[0]
+
+    def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
+        """Return the k entries nearest in meaning to `query` among those that match `where`, best first.
+
+        Fewer than k come back only where fewer entries match.
+
+        Args:
+            query: a text, or a vector of the memory's width.
+            k: how many, from 0 up.
+            where: conditions, applied before the k best are chosen.
+
+        Raises:
+            InputError: `query` or `k` is not acceptable; a DimensionError for a vector of the wrong width.
+            EmbeddingError: the text could not be embedded.
+        """
+        k = checked_k(k)
+        vector = self._query_vector(query)
+        return self._backend.search(vector, k, where)
+
+    def _query_vector(self, query: str | ArrayLike) -> Vector:
+        if isinstance(query, str):
+            return self._service.embed_one(checked_text(query, name="query"), kind="query")
+        return self._service.check_vector(query)
+
+    def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
+        """Return a session's entries in the order they happened; [] for an unknown session."""
+        return list(self._backend.scan(Filter(session_id=session_id, namespace=namespace)))
+
+    def list_unprocessed(self, session_id: str | None = None, *, limit: int | None = None) -> list[EpisodicEntry]:
+        """Return entries not yet marked processed, oldest first, of one session or of all."""
+        limit = None if limit is None else checked_k(limit)
+        return list(self._backend.scan(Filter(session_id=session_id, processed=False), limit=limit))
+
+    def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
+        """Mark entries as processed and return how many were not before; unknown ids are ignored."""
+        return self._backend.mark_processed(Filter(ids=_id_set(ids), namespace=namespace))
+
+    def delete_before(self, moment: datetime) -> int:
+        """Delete entries that happened before `moment` and return how many."""
+        return self._backend.delete(Filter(until=moment))
+
+    def delete(self, where: Filter, *, everything: bool = False) -> int:
+        """Delete entries that match and return how many; a filter without conditions needs `everything=True`."""
+        return self._backend.delete(checked_for_delete(where, everything=everything))
+
+    def list_sessions_with_unprocessed(self) -> list[str]:
+        """Return ids of sessions that have unprocessed entries, latest activity first."""
+        return unprocessed_session_ids(self._backend.sessions(_EVERYTHING))
+
+    def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
+        """Return one line per session with matching entries, counting those, latest activity first."""
+        return self._backend.sessions(where)
+
+    def scan(self, where: Filter = _EVERYTHING, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
+        """Yield matching entries with their vectors in the order they happened; memory stays bounded."""
+        return self._backend.scan(where, limit=None if limit is None else checked_k(limit))
+
+    def count(self, where: Filter = _EVERYTHING) -> int:
+        """Return how many entries match."""
+        return self._backend.count(where)
+
+
+class Batch:
+    """Entries on their way in: which texts they need embedded, and how they look with their vectors.
+
+    Given vectors are checked on construction, before anything is embedded or stored.
+    """
+
+    def __init__(self, entries: Iterable[EpisodicEntry], service: EmbeddingService) -> None:
+        self._entries = [_checked_entry(entry) for entry in entries]
+        for entry in self._entries:
+            if entry.embedding is not None:
+                service.check_vector(entry.embedding)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids in the order given."""
+        return [entry.id for entry in self._entries]
+
+    @property
+    def texts(self) -> list[str]:
+        """Contents of the entries that carry no vector."""
+        return [entry.content for entry in self._entries if entry.embedding is None]
+
+    def finished(self, vectors: Matrix) -> Sequence[EpisodicEntry]:
+        """Return the entries, those without a vector with theirs from `vectors`, in the order of `texts`."""
+        rows = iter(np.array(vectors))
+        return [
+            entry if entry.embedding is not None else entry.changed(embedding=next(rows)) for entry in self._entries
+        ]
+
+
+def _checked_entry(entry: object) -> EpisodicEntry:
+    if not isinstance(entry, EpisodicEntry):
+        raise InputError(f"an entry must be an EpisodicEntry, got {type(entry).__name__}")
+    return entry
+
+
+def _id_set(ids: Iterable[str]) -> frozenset[str]:
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InputError(f"ids must be a collection of texts, got {type(ids).__name__}")
+    return Filter(ids=frozenset(ids)).ids or frozenset()
+
+
+def checked_for_delete(where: Filter, *, everything: bool) -> Filter:
+    """Return `where` if it may be deleted by."""
+    if where.is_everything and not everything:
+        raise InputError("this filter has no condition and would delete everything; pass everything=True if you mean it")
+    return where
+
+
+def unprocessed_session_ids(sessions: Iterable[SessionSummary]) -> list[str]:
+    """Return ids of sessions with unprocessed entries, each once, in the order given."""
+    return list(dict.fromkeys(line.session_id for line in sessions if line.unprocessed))
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "…")  # noqa: PLR2004 (a line's length)
