@@ -2,7 +2,7 @@
 
 from llmspell_memory.types.arrays import Matrix, Vector
 from llmspell_memory.types.entry import EpisodicEntry, Hit
-from llmspell_memory.types.figures import BackendStats, IndexStats, SessionSummary
+from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats, SessionSummary
 from llmspell_memory.types.filter import Filter
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
@@ -20,6 +20,7 @@ __all__ = [
     "Hit",
     "IndexStats",
     "Matrix",
+    "MemoryStats",
     "Metric",
     "SessionSummary",
     "Vector",

@@ -41,3 +41,46 @@ def as_vector(values: ArrayLike, *, dimensions: int | None = None) -> Vector:
     if not np.isfinite(vector).all():
         raise InputError("a vector must hold finite numbers only, got NaN or infinity")
     return vector
+
+
+def as_labels(values: ArrayLike) -> Labels:
+    """Return `values` as contiguous int64 labels.
+
+    Raises:
+        InputError: not one-dimensional, not integers, or negative.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(f"labels must be integers of shape (n,), got {array.dtype} of shape {array.shape}")
+    labels = np.ascontiguousarray(array, dtype=np.int64)
+    if labels.size and labels.min() < 0:
+        raise InputError("labels must not be negative")
+    return labels
+
+
+def as_matrix(values: ArrayLike, *, rows: int, dimensions: int) -> Matrix:
+    """Return `values` as a contiguous float32 matrix.
+
+    Raises:
+        InputError: the wrong number of rows, not numbers, or not finite in float32.
+        DimensionError: the rows have another width.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            matrix = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError("vectors must be numbers of shape (n, dimensions)") from error
+    if matrix.ndim != 2 or matrix.shape[0] != rows:  # noqa: PLR2004 (a matrix has two axes)
+        raise InputError(f"vectors must have the shape ({rows}, {dimensions}), got {matrix.shape}")
+    if matrix.shape[1] != dimensions:
+        raise DimensionError(expected=dimensions, got=matrix.shape[1])
+    if not np.isfinite(matrix).all():
+        raise InputError("vectors must hold finite numbers only, got NaN or infinity")
+    return matrix
+
+
+def checked_k(k: object) -> int:
+    """Return `k`, how many results are wanted: an integer from 0 up."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
+        raise InputError(f"k must be an integer from 0 up, got {k!r}")
+    return int(k)

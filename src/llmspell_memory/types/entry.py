@@ -70,6 +70,10 @@ class EpisodicEntry:
             own.flags.writeable = False
             put(self, "embedding", own)
 
+    def changed(self, **fields: Any) -> EpisodicEntry:
+        """Return the same entry with other values in `fields`, which were checked before (see `restore`)."""
+        return EpisodicEntry.restore(**{name: getattr(self, name) for name in _NAMES} | fields)
+
     @classmethod
     def restore(cls, **fields: Any) -> EpisodicEntry:
         """Make an entry from fields that were checked before, as a backend does with its own rows; all are needed."""
@@ -77,6 +81,9 @@ class EpisodicEntry:
         for name, value in fields.items():
             object.__setattr__(entry, name, value)
         return entry
+
+
+_NAMES = tuple(EpisodicEntry.__slots__)  # type: ignore[attr-defined]  # mypy does not know what slots=True makes
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,3 +60,18 @@ class BackendStats:
     index: IndexStats
     memory_bytes: int
     disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStats(BackendStats):
+    """What `stats()` of a manager returns: its backend's figures, and those of the embedding cache.
+
+    Attributes:
+        backend: "HNSW" or "InMemory", whichever view answers searches.
+        cache_hits: texts whose vector was found in the cache since the service was made.
+        cache_misses: texts that went to the provider.
+    """
+
+    backend: str
+    cache_hits: int
+    cache_misses: int

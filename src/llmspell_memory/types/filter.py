@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import InputError
@@ -12,8 +12,6 @@ from llmspell_memory.types.text import checked_moment, checked_namespace, checke
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from typing import Self
-
     from llmspell_memory.types.entry import EpisodicEntry
     from llmspell_memory.types.json import JSON
 
@@ -66,10 +64,6 @@ class Filter:
     def is_everything(self) -> bool:
         """Whether no condition is given, so that every entry passes."""
         return self == Filter()
-
-    def within(self, namespace: tuple[str, ...]) -> Self:
-        """Return this filter under `namespace`: its own segments are read as lying below it."""
-        return replace(self, namespace=(*namespace, *self.namespace)) if namespace else self
 
     def matches(self, entry: EpisodicEntry) -> bool:
         """Say whether `entry` passes; what this says is what every backend must do."""
