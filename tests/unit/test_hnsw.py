@@ -1,0 +1,197 @@
+"""The graph itself: its invariants, its determinism, its kernels, and what threads may do to it."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmspell_memory import ConfigError, HNSWConfig, _core
+from llmspell_memory.index import ExactIndex, HNSWIndex
+from llmspell_memory.testing.indexes import METRICS, gaussian
+from llmspell_memory.types import Metric
+
+
+def graph_search(index: HNSWIndex, query: np.ndarray, k: int, ef: int) -> list[int]:
+    """Search through the graph even where a scan would be cheaper."""
+    return index._graph.search(query, k, ef, "graph")[0].tolist()
+
+
+operations = st.lists(
+    st.tuples(st.sampled_from(["add", "add", "add", "remove"]), st.integers(0, 60), st.integers(0, 25)), max_size=250
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=operations, m=st.sampled_from([2, 3, 8]), metric=st.sampled_from(METRICS))
+def test_every_live_point_stays_reachable(steps: list[tuple[str, int, int]], m: int, metric: Metric) -> None:
+    """After any adds, replacements (many of them equal vectors) and deletes the graph is whole and reaches all."""
+    points = gaussian(26, 5)
+    index = HNSWIndex(dimensions=5, metric=metric, config=HNSWConfig(m=m, ef_construction=4))
+    live = set()
+    for verb, label, point in steps:
+        if verb == "add":
+            index.add(np.array([label]), points[point : point + 1])
+            live.add(label)
+        else:
+            index.remove(np.array([label]))
+            live.discard(label)
+    assert index.check() == ""
+    assert len(index) == len(live)
+    assert set(graph_search(index, points[0], len(live), max(1, len(live)))) == live
+
+
+@pytest.mark.parametrize("m", [2, 16])
+def test_a_large_graph_stays_whole(m: int) -> None:
+    """Thousands of adds and deletes in ten cycles leave every invariant in place, and slots are reused."""
+    vectors = gaussian(4000, 24)
+    index = HNSWIndex(dimensions=24, config=HNSWConfig(m=m, ef_construction=40))
+    index.add(np.arange(4000), vectors)
+    size = index.stats().memory_bytes
+    chance = np.random.default_rng(1)
+    for _ in range(10):
+        some = chance.permutation(4000)[:800]
+        index.remove(some)
+        assert index.check() == ""
+        index.add(some, vectors[some])
+    assert index.check() == ""
+    assert len(index) == 4000
+    assert index.stats().memory_bytes <= size * 1.05
+    assert sorted(graph_search(index, vectors[0], 4000, 4000)) == list(range(4000))
+
+
+def test_removing_everything_leaves_a_usable_index() -> None:
+    """An index emptied one by one, entry point and all, takes new vectors as a fresh one does."""
+    vectors = gaussian(500, 8)
+    index = HNSWIndex(dimensions=8)
+    index.add(np.arange(500), vectors)
+    for label in range(500):
+        index.remove(np.array([label]))
+    assert (len(index), index.check()) == (0, "")
+    assert index.search(vectors[0], 3)[0].tolist() == []
+    index.add(np.array([7]), vectors[7:8])
+    assert index.search(vectors[7], 3)[0].tolist() == [7]
+
+
+def test_the_same_seed_gives_the_same_graph() -> None:
+    """Seed and order decide everything: two builds answer alike to the bit, another seed builds another graph."""
+    vectors, queries = gaussian(3000, 32), gaussian(50, 32, seed=8)
+
+    def answers(seed: int) -> list[list[int]]:
+        index = HNSWIndex(dimensions=32, config=HNSWConfig(m=4, ef_construction=10, seed=seed))
+        index.add(np.arange(3000), vectors)
+        return [graph_search(index, query, 10, 10) for query in queries]
+
+    assert answers(1) == answers(1)
+    assert answers(1) != answers(2)
+
+
+def test_ef_search_holds_from_the_next_search_on() -> None:
+    """A wider search finds more; it can be set for the index or for one call."""
+    vectors, queries = gaussian(6000, 48), gaussian(100, 48, seed=8)
+    index = HNSWIndex(dimensions=48, config=HNSWConfig(m=4, ef_construction=20, ef_search=10))
+    index.add(np.arange(6000), vectors)
+    exact = ExactIndex(dimensions=48)
+    exact.add(np.arange(6000), vectors)
+
+    def recall(ef: int | None = None) -> float:
+        found = [set(index.search(query, 10, ef_search=ef)[0].tolist()) for query in queries]
+        truth = [set(exact.search(query, 10)[0].tolist()) for query in queries]
+        return sum(len(one & other) for one, other in zip(found, truth, strict=True)) / 1000
+
+    narrow, wide = recall(), recall(200)
+    assert narrow + 0.1 < wide
+    assert recall() == narrow
+    index.ef_search = 200
+    assert index.config.ef_search == 200
+    assert recall() == wide
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dimensions", [2, 15, 16, 17, 100, 384, 1536, 4096])
+def test_kernels_agree(metric: Metric, dimensions: int) -> None:
+    """Every instruction set this processor has gives the same scores to one part in 10,000."""
+    vectors = gaussian(40, dimensions)
+    best = _core.kernel_name()
+    assert best == _core.kernel_names()[0]
+    scores = {}
+    try:
+        for name in _core.kernel_names():
+            _core.use_kernels(name)
+            index = HNSWIndex(dimensions=dimensions, metric=metric)
+            index.add(np.arange(40), vectors)
+            labels, found = index.search(vectors[0], 40)
+            scores[name] = dict(zip(labels.tolist(), found.tolist(), strict=True))
+    finally:
+        _core.use_kernels(best)
+    plain = scores.pop("plain")
+    for other in scores.values():
+        for label, score in other.items():
+            assert score == pytest.approx(plain[label], rel=1e-4, abs=1e-4)
+    with pytest.raises(ValueError, match="no kernels named"):
+        _core.use_kernels("abacus")
+
+
+@pytest.mark.parametrize(
+    ("settings_", "named"),
+    [
+        ({"m": 1}, r"m must be an integer in 2\.\.256, got 1"),
+        ({"m": 257}, r"2\.\.256"),
+        ({"m": 16.0}, "m must be an integer"),
+        ({"ef_construction": 0}, r"ef_construction must be an integer in 1\.\."),
+        ({"ef_search": 0}, r"ef_search must be an integer in 1\.\."),
+        ({"ef_search": True}, "ef_search"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(settings_: dict[str, int], named: str) -> None:
+    """A ConfigError names the parameter, its range and what was given."""
+    with pytest.raises(ConfigError, match=named):
+        HNSWConfig(**settings_)
+    if "ef_search" in settings_:
+        with pytest.raises(ConfigError, match=named):
+            HNSWIndex(dimensions=2).search(np.ones(2), 1, **settings_)
+
+
+def test_presets_are_those_of_the_guide() -> None:
+    """Balanced 16/200/50, high recall 32/400/100, fast 8/100/30."""
+    presets = [HNSWConfig.balanced(), HNSWConfig.high_recall(), HNSWConfig.fast()]
+    assert [(one.m, one.ef_construction, one.ef_search) for one in presets] == [(16, 200, 50), (32, 400, 100), (8, 100, 30)]
+
+
+def test_searches_go_on_while_another_thread_writes() -> None:
+    """Readers beside a writer that adds, replaces and removes always get whole results of live labels."""
+    vectors = gaussian(3000, 32)
+    index = HNSWIndex(dimensions=32, config=HNSWConfig(m=6, ef_construction=20, ef_search=20))
+    index.add(np.arange(1000), vectors[:1000])
+    exact = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    faults: list[str] = []
+    done = threading.Event()
+
+    def read(seed: int) -> None:
+        chance = np.random.default_rng(seed)
+        while not done.is_set():
+            row = int(chance.integers(3000))
+            among = np.arange(500) if row % 3 == 0 else None  # never removed
+            labels, scores = index.search(vectors[row], 10, among=among)
+            if len(labels) != 10 or len(set(labels.tolist())) != 10:
+                faults.append(f"{len(labels)} labels: {labels}")
+            if not np.allclose(scores, exact[labels] @ exact[row], atol=1e-4):
+                faults.append("a score that is not its label's")
+
+    readers = [threading.Thread(target=read, args=(seed,)) for seed in range(2)]
+    for reader in readers:
+        reader.start()
+    chance = np.random.default_rng(5)
+    for start in range(1000, 3000, 50):
+        index.add(np.arange(start, start + 50), vectors[start : start + 50])
+        index.add(np.arange(0, 50), vectors[:50])
+        index.remove(chance.integers(500, start, 20))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert faults == []
+    assert index.check() == ""
