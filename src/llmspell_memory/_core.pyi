@@ -1,10 +1,10 @@
-"""Types of the native core (native/bindings.cpp)."""
+# Types of the native core (native/bindings.cpp).
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from llmspell_memory.types.arrays import Labels, Matrix, Vector
 
-_Route = Literal["cheapest", "graph", "scan"]
+_Route: TypeAlias = Literal["cheapest", "graph", "scan"]
 
 class HNSW:
     def __init__(self, dimensions: int, metric: str, m: int, ef_construction: int, seed: int) -> None: ...

@@ -89,9 +89,7 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.get_session`."""
         return self._sync.get_session(session_id, namespace=namespace)
 
-    async def list_unprocessed(
-        self, session_id: str | None = None, *, limit: int | None = None
-    ) -> list[EpisodicEntry]:
+    async def list_unprocessed(self, session_id: str | None = None, *, limit: int | None = None) -> list[EpisodicEntry]:
         """See `EpisodicMemory.list_unprocessed`."""
         return self._sync.list_unprocessed(session_id, limit=limit)
 

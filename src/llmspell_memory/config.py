@@ -50,9 +50,10 @@ class MemoryConfig:
     warm: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.backend, EpisodicBackendType):
+        backend: object = self.backend
+        if not isinstance(backend, EpisodicBackendType):
             choices = ", ".join(f"EpisodicBackendType.{one.name}" for one in EpisodicBackendType)
-            raise ConfigError(f"backend must be one of {choices}, got {self.backend!r}")
+            raise ConfigError(f"backend must be one of {choices}, got {backend!r}")
         if self.service is not None and not isinstance(self.service, EmbeddingService):
             raise ConfigError(
                 f"service must be an EmbeddingService, got {type(self.service).__name__}; wrap a provider: "

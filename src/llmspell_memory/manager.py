@@ -30,8 +30,8 @@ class DefaultMemoryManager:
         backend: keeps the entries; any object with the members of `EpisodicBackend`. Closed with the manager.
         service: embeds texts, in the space of the backend. Not closed: it may serve others.
 
-    Most callers use `new_in_memory`, `new_in_memory_with_embeddings` or `with_config` instead. A context manager; may be
-    used from several threads.
+    Most callers use `new_in_memory`, `new_in_memory_with_embeddings` or `with_config` instead. A context manager; may
+    be used from several threads.
     """
 
     def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
@@ -151,4 +151,3 @@ class DefaultMemoryManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-

@@ -175,7 +175,9 @@ def _id_set(ids: Iterable[str]) -> frozenset[str]:
 def checked_for_delete(where: Filter, *, everything: bool) -> Filter:
     """Return `where` if it may be deleted by."""
     if where.is_everything and not everything:
-        raise InputError("this filter has no condition and would delete everything; pass everything=True if you mean it")
+        raise InputError(
+            "this filter has no condition and would delete everything; pass everything=True if you mean it"
+        )
     return where
 
 

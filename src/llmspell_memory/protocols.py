@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from llmspell_memory.types import BackendStats, EpisodicEntry, Filter, Hit, HNSWConfig, Matrix, SessionSummary, Vector
+    from llmspell_memory.types import (
+        BackendStats,
+        EpisodicEntry,
+        Filter,
+        Hit,
+        HNSWConfig,
+        Matrix,
+        SessionSummary,
+        Vector,
+    )
     from llmspell_memory.types.arrays import Labels
 
 EmbeddingKind: TypeAlias = Literal["document", "query"]
@@ -57,15 +66,15 @@ class AsyncEmbeddingProvider(EmbeddingProvider, Protocol):
 class VectorIndex(Protocol):
     """Derived data over vectors, each known by an int64 label; always rebuildable from the rows."""
 
-    def add(self, labels: Labels, vectors: Matrix) -> None:
+    def add(self, labels: ArrayLike, vectors: ArrayLike) -> None:
         """Add vectors; a label that is there already gets the new vector."""
         ...
 
-    def remove(self, labels: Labels) -> None:
+    def remove(self, labels: ArrayLike) -> None:
         """Remove labels; unknown ones are ignored."""
         ...
 
-    def search(self, vector: ArrayLike, k: int, *, among: Labels | None = None) -> tuple[Labels, Vector]:
+    def search(self, vector: ArrayLike, k: int, *, among: ArrayLike | None = None) -> tuple[Labels, Vector]:
         """Return the labels and scores of the up to k best, best first; only labels in `among` where it is given."""
         ...
 

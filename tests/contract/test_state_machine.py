@@ -1,4 +1,4 @@
-"""Random histories of adds, replacements, deletes, marks, filters, rebuilds and reopenings, against a plain dictionary."""
+"""Random histories of adds, replacements, deletes, marks, filters, rebuilds and reopenings against a dictionary."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from llmspell_memory.testing.backends import fields_of
 from llmspell_memory.testing.indexes import oracle_scores
 
 if TYPE_CHECKING:
+    import unittest
+
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace
 
 DIMENSIONS = 8
 START = datetime(2025, 1, 1, tzinfo=UTC)
 TINY_GRAPH = HNSWConfig(m=2, ef_construction=8, ef_search=1)
-"""So narrow that from 13 vectors on searches go through the graph, whose recall is then poor but whose hits are true."""
+"""So narrow that from 13 vectors on searches go through the graph; its recall is then poor, but its hits are true."""
 
 SETTINGS = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
@@ -37,7 +39,9 @@ namespaces = st.lists(names, max_size=2).map(tuple)
 moments = st.integers(0, 30).map(lambda minutes: START + timedelta(minutes=minutes))
 values = st.sampled_from([1, 1.0, True, "1", None, [1], {"x": 1}])
 metadata = st.dictionaries(st.sampled_from(["k", "l", 'k":']), values, max_size=2)
-vectors = st.integers(0, 40).map(lambda seed: np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32))
+vectors = st.integers(0, 40).map(
+    lambda seed: np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32)
+)
 filters = st.builds(
     Filter,
     session_id=st.none() | names,
@@ -151,7 +155,7 @@ class Memory(RuleBasedStateMachine):
         assert lasts == sorted(lasts, reverse=True)
 
     @rule(exact=st.booleans())
-    def change_the_view(self, exact: bool) -> None:  # noqa: FBT001 (hypothesis passes by name)
+    def change_the_view(self, exact: bool) -> None:
         self.manager.backend.configure(None if exact else TINY_GRAPH)
         self.exact = exact
 
@@ -184,17 +188,14 @@ class SQLiteHNSW(Memory):
     hnsw = TINY_GRAPH
 
 
-class TestLocal(Memory.TestCase):  # type: ignore[misc]  # hypothesis makes the class at run time
-    settings = SETTINGS
+def case(machine: type[Memory]) -> type[unittest.TestCase]:
+    """Return the test that plays a machine's histories."""
+    test: type[unittest.TestCase] = machine.TestCase
+    test.settings = SETTINGS  # type: ignore[attr-defined]  # it is hypothesis's own class
+    return test
 
 
-class TestLocalHNSW(LocalHNSW.TestCase):  # type: ignore[misc]
-    settings = SETTINGS
-
-
-class TestSQLite(SQLite.TestCase):  # type: ignore[misc]
-    settings = SETTINGS
-
-
-class TestSQLiteHNSW(SQLiteHNSW.TestCase):  # type: ignore[misc]
-    settings = SETTINGS
+TestLocal = case(Memory)
+TestLocalHNSW = case(LocalHNSW)
+TestSQLite = case(SQLite)
+TestSQLiteHNSW = case(SQLiteHNSW)

@@ -96,7 +96,7 @@ class History:
 
 
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
-    """After each of 20 kills the file holds exactly what was acknowledged, or that and the whole operation under way."""
+    """After each of 20 kills the file holds what was acknowledged, or that and the whole operation under way."""
     path = tmp_path / "memory.db"
     service = EmbeddingService(HashingProvider(32))
     config = MemoryConfig(backend=EpisodicBackendType.HNSW, service=service, path=path)

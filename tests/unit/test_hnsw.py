@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from hypothesis import strategies as st
 from llmspell_memory import ConfigError, HNSWConfig, _core
 from llmspell_memory.index import ExactIndex, HNSWIndex
 from llmspell_memory.testing.indexes import METRICS, gaussian
-from llmspell_memory.types import Metric
+
+if TYPE_CHECKING:
+    from llmspell_memory.types import Metric, Vector
 
 
-def graph_search(index: HNSWIndex, query: np.ndarray, k: int, ef: int) -> list[int]:
+def graph_search(index: HNSWIndex, query: Vector, k: int, ef: int) -> list[int]:
     """Search through the graph even where a scan would be cheaper."""
-    return index._graph.search(query, k, ef, "graph")[0].tolist()
+    labels: list[int] = index._graph.search(query, k, ef, "graph")[0].tolist()
+    return labels
 
 
 operations = st.lists(
@@ -159,7 +163,11 @@ def test_parameters_out_of_range_are_refused(settings_: dict[str, int], named: s
 def test_presets_are_those_of_the_guide() -> None:
     """Balanced 16/200/50, high recall 32/400/100, fast 8/100/30."""
     presets = [HNSWConfig.balanced(), HNSWConfig.high_recall(), HNSWConfig.fast()]
-    assert [(one.m, one.ef_construction, one.ef_search) for one in presets] == [(16, 200, 50), (32, 400, 100), (8, 100, 30)]
+    assert [(one.m, one.ef_construction, one.ef_search) for one in presets] == [
+        (16, 200, 50),
+        (32, 400, 100),
+        (8, 100, 30),
+    ]
 
 
 def test_searches_go_on_while_another_thread_writes() -> None:

@@ -97,9 +97,7 @@ def test_recall_at_the_defaults(data: tuple[Matrix, Matrix]) -> None:
     assert min(figures) >= 0.95, figures
 
 
-def test_presets_are_ordered_by_recall(
-    data: tuple[Matrix, Matrix], indexes: tuple[HNSWIndex, ExactIndex]
-) -> None:
+def test_presets_are_ordered_by_recall(data: tuple[Matrix, Matrix], indexes: tuple[HNSWIndex, ExactIndex]) -> None:
     """High recall finds at least as much as balanced, and balanced as fast; each through the graph, not by scanning."""
     vectors, queries = data
     _, exact = indexes
@@ -117,9 +115,9 @@ def test_recall_under_filters(
     data: tuple[Matrix, Matrix],
     indexes: tuple[HNSWIndex, ExactIndex],
     share: float,
-    correlated: bool,  # noqa: FBT001 (pytest passes by name)
+    correlated: bool,
 ) -> None:
-    """Always k hits and recall of at least .95, for random filters and for those that hold what is far from the query."""
+    """Always k hits and recall of at least .95, for random filters and for those far from the query."""
     vectors, queries = data
     index, exact = indexes
     hits = 0

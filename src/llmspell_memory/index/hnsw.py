@@ -36,9 +36,7 @@ class HNSWIndex:
         self.dimensions = dimensions
         self.metric: Metric = metric
         self._config = config or HNSWConfig()
-        self._graph = _core.HNSW(
-            dimensions, metric, self._config.m, self._config.ef_construction, self._config.seed
-        )
+        self._graph = _core.HNSW(dimensions, metric, self._config.m, self._config.ef_construction, self._config.seed)
 
     @property
     def config(self) -> HNSWConfig:
@@ -97,6 +95,4 @@ class HNSWIndex:
 
     def stats(self) -> IndexStats:
         """Return kind, size, parameters and bytes in memory."""
-        return IndexStats(
-            kind="hnsw", size=len(self), config=self._config, memory_bytes=self._graph.memory_bytes()
-        )
+        return IndexStats(kind="hnsw", size=len(self), config=self._config, memory_bytes=self._graph.memory_bytes())

@@ -77,7 +77,8 @@ class BackendContract(ABC):
         """Every question to an empty store has an empty answer."""
         assert memory.search("anything", 5) == []
         assert memory.search("anything", 5, where=Filter(session_id="none")) == []
-        assert list(memory.scan()) == memory.get_session("none") == memory.list_unprocessed() == memory.sessions() == []
+        assert list(memory.scan()) == memory.get_session("none") == memory.list_unprocessed() == []
+        assert memory.sessions() == []
         assert memory.list_sessions_with_unprocessed() == []
         assert memory.count() == memory.mark_processed(["none"]) == memory.delete_before(START) == 0
         with pytest.raises(NotFoundError, match="no entry has the id 'none'"):
@@ -170,8 +171,13 @@ class BackendContract(ABC):
     def test_sessions_come_by_last_activity(self, memory: EpisodicMemory) -> None:
         """Sessions with unprocessed entries are listed by their newest entry, latest first, each once."""
         ids = memory.add_many(
-            [entry("a", "alpha", minute=1), entry("b", "beta", minute=9), entry("c", "alpha", minute=3)]
-            + [entry("d", "gamma", minute=5), entry("e", "delta", minute=7)]
+            [
+                entry("a", "alpha", minute=1),
+                entry("b", "beta", minute=9),
+                entry("c", "alpha", minute=3),
+                entry("d", "gamma", minute=5),
+                entry("e", "delta", minute=7),
+            ]
         )
         memory.mark_processed([ids[1]])
         assert memory.list_sessions_with_unprocessed() == ["delta", "gamma", "alpha"]
@@ -283,7 +289,22 @@ class BackendContract(ABC):
 
     @pytest.mark.parametrize(
         "odd",
-        ["'", '"; DROP TABLE entries; --', "%", "_", "*", "..", "../../x", "a/b.c", "\n", " ", "🦀", "é́", "\u202e", "x" * 10_240],
+        [
+            "'",
+            '"; DROP TABLE entries; --',
+            "%",
+            "_",
+            "*",
+            "..",
+            "../../x",
+            "a/b.c",
+            "\n",
+            " ",
+            "🦀",
+            "é́",
+            "\u202e",
+            "x" * 10_240,
+        ],
         ids=lambda text: repr(text[:12]),
     )
     def test_odd_ids_and_sessions_are_only_texts(self, memory: EpisodicMemory, odd: str) -> None:
@@ -306,11 +327,20 @@ class BackendContract(ABC):
                 Filter(session_id=bad) if bad is not None else EpisodicEntry(bad, "user", "x")  # type: ignore[arg-type]
 
     def test_queries_and_k_at_their_limits(self, memory: EpisodicMemory) -> None:
-        """k of 0 is nothing, beyond the entries is all, below 0 and an empty query are errors."""
+        """A k of 0 is nothing, beyond the entries is all, below 0 and an empty query are errors."""
         memory.add_many([entry("one"), entry("two")])
         assert memory.search("one", 0) == []
         assert len(memory.search("one", 1000)) == 2
-        for query, k in (("one", -1), ("one", 1.5), ("one", True), ("", 1), ("\0", 1), ([], 1), ([[1.0]], 1), ("x", "1")):
+        for query, k in (
+            ("one", -1),
+            ("one", 1.5),
+            ("one", True),
+            ("", 1),
+            ("\0", 1),
+            ([], 1),
+            ([[1.0]], 1),
+            ("x", "1"),
+        ):
             with pytest.raises(InputError):
                 memory.search(query, k)  # type: ignore[arg-type]
         with pytest.raises(DimensionError):
@@ -383,8 +413,8 @@ class BackendContract(ABC):
             lambda: memory.add(entry("y")),
             lambda: memory.search("x", 1),
             lambda: list(memory.scan()),
-            lambda: memory.count(),
-            lambda: memory.sessions(),
+            memory.count,
+            memory.sessions,
             lambda: memory.mark_processed(["x"]),
             lambda: memory.delete_before(START),
             manager.stats,

@@ -122,7 +122,7 @@ class IndexContract(ABC):
             assert set(labels.tolist()) <= set(among.tolist())
 
     def test_k_beyond_what_is_there_returns_everything(self) -> None:
-        """k may exceed the number of vectors; k of 0 returns nothing."""
+        """A k may exceed the number of vectors; k of 0 returns nothing."""
         vectors = gaussian(700, 6)
         index = self.make(dimensions=6)
         index.add(np.arange(700), vectors)

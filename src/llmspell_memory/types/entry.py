@@ -83,7 +83,7 @@ class EpisodicEntry:
         return entry
 
 
-_NAMES = tuple(EpisodicEntry.__slots__)  # type: ignore[attr-defined]  # mypy does not know what slots=True makes
+_NAMES = tuple(EpisodicEntry.__slots__)
 
 
 @dataclass(frozen=True, slots=True)

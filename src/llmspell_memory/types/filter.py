@@ -12,6 +12,7 @@ from llmspell_memory.types.text import checked_moment, checked_namespace, checke
 
 if TYPE_CHECKING:
     from datetime import datetime
+
     from llmspell_memory.types.entry import EpisodicEntry
     from llmspell_memory.types.json import JSON
 

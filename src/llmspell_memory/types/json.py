@@ -10,7 +10,7 @@ from typing import TypeAlias, Union
 from llmspell_memory.errors import InputError
 from llmspell_memory.types.text import checked_text
 
-JSON: TypeAlias = Union[None, bool, int, float, str, "list[JSON]", "dict[str, JSON]"]  # noqa: UP007 (a recursive alias)
+JSON: TypeAlias = Union[bool, int, float, str, "list[JSON]", "dict[str, JSON]", None]
 
 MAX_DEPTH = 200
 """Deepest nesting accepted. SQLite reads 1,000 levels and Python's own parser about as many; no real use comes near."""

@@ -20,8 +20,8 @@ class HNSWConfig:
     """Parameters of Hierarchical Navigable Small World graphs (Malkov & Yashunin 2018).
 
     Attributes:
-        m: links a new node makes on each layer; the lowest layer keeps up to twice as many. 2 to 256, 16–32 usual.
-        ef_construction: candidates weighed while a node is linked. More build time, better recall. 200–400 usual.
+        m: links a new node makes on each layer; the lowest layer keeps up to twice as many. 2 to 256, 16 to 32 usual.
+        ef_construction: candidates weighed while a node is linked. More build time, better recall. 200 to 400 usual.
         ef_search: candidates kept while searching; raised to k where k is larger. More time, better recall.
         seed: of the layers' random numbers. The same seed and the same order of adds give the same graph.
 

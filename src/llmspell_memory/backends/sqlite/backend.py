@@ -95,7 +95,7 @@ class SQLiteBackend:
                 reached=reached,
                 gone=np.array([label for (label,) in gone], np.int64),
                 labels=np.array([label for _, label, _ in page], np.int64),
-                vectors=unpacked_vectors([blob for _, _, blob in page], self._space.dimensions),
+                vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._space.dimensions),
             )
             since = reached
 
@@ -219,7 +219,9 @@ class SQLiteBackend:
         """Return figures about rows, index and file."""
         with self._connections.read() as db:
             entries, unprocessed = db.execute("SELECT count(*), ifnull(sum(processed = 0), 0) FROM entries").fetchone()
-            sessions = db.execute("SELECT count(*) FROM (SELECT DISTINCT namespace, session_id FROM entries)").fetchone()
+            sessions = db.execute(
+                "SELECT count(*) FROM (SELECT DISTINCT namespace, session_id FROM entries)"
+            ).fetchone()
         index = self._view.stats()
         return BackendStats(
             rows="sqlite",
@@ -278,5 +280,6 @@ class _Statements:
         self.gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
         self.sessions = (
             "SELECT session_id, namespace, count(*), sum(processed = 0), min(timestamp), max(timestamp)"
-            " FROM entries WHERE {where} GROUP BY namespace, session_id ORDER BY max(timestamp) DESC, session_id, namespace"
+            " FROM entries WHERE {where} GROUP BY namespace, session_id"
+            " ORDER BY max(timestamp) DESC, session_id, namespace"
         )

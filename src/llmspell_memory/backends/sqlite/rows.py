@@ -44,9 +44,17 @@ def packed_vector(vector: Vector) -> bytes:
     return vector.astype("<f4", copy=False).tobytes()
 
 
-def unpacked_vectors(blobs: list[bytes], dimensions: int) -> Matrix:
-    """The inverse of `packed_vector` for many of equal width."""
-    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), dimensions).astype(np.float32, copy=False)
+def unpacked_vectors(page: list[tuple[int, bytes]], dimensions: int) -> Matrix:
+    """The vectors of (label, bytes) pairs as one matrix.
+
+    Raises:
+        CorruptDataError: a vector has another width; names its label.
+    """
+    for label, blob in page:
+        if not isinstance(blob, bytes) or len(blob) != 4 * dimensions:
+            raise CorruptDataError(f"the vector of label {label} is not {dimensions} numbers of 4 bytes")
+    joined = b"".join(blob for _, blob in page)
+    return np.frombuffer(joined, "<f4").reshape(len(page), dimensions).astype(np.float32, copy=False)
 
 
 def to_row(entry: EpisodicEntry) -> tuple[Any, ...]:

@@ -1,10 +1,10 @@
 """The tables, made and changed by numbered steps; and the embedding space that a file records.
 
-    state       one row: the sequence number of the last change, and the space in use
-    spaces      embedding spaces; the vectors of space N are in table vectors_N
-    entries     the rows; `label` is their number for life, `seq` the number of their last change
-    vectors_N   a vector per label; `seq` is the number of the vector's last change
-    tombstones  labels of deleted entries, with the number of the delete
+state       one row: the sequence number of the last change, and the space in use
+spaces      embedding spaces; the vectors of space N are in table vectors_N
+entries     the rows; `label` is their number for life, `seq` the number of their last change
+vectors_N   a vector per label; `seq` is the number of the vector's last change
+tombstones  labels of deleted entries, with the number of the delete
 """
 
 from __future__ import annotations

@@ -1,0 +1,144 @@
+"""The package as a whole: its floors, its public names, and what importing it does not do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import llmspell_memory
+
+ROOT = Path(llmspell_memory.__file__).parent
+FLOORS = {
+    0: {"types", "errors"},
+    1: {"protocols"},
+    2: {"index", "embeddings"},
+    3: {"backends"},
+    4: {"config", "memory", "manager", "aio", "operations"},
+    5: {"cli", "server", "adapters"},
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+OPTIONAL = {"httpx", "wordllama", "tokenizers", "safetensors", "sentence_transformers", "torch", "typer", "rich"}
+
+
+def imports(path: Path) -> set[str]:
+    """Names of all modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_imports_only_from_floors_below() -> None:
+    """A room sees lower floors and itself; rooms of one floor see each other on floors 0 and 4 alone."""
+    faults = []
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] in ("__init__", "testing"):
+            continue  # the front door shows what is there; the contract suites are seen by tests alone
+        for name in imports(path):
+            if not name.startswith("llmspell_memory"):
+                continue
+            room = [*name.split("."), ""][1]
+            if room == "_core":
+                allowed = parts[0] == "index"
+            elif room in FLOOR_OF:
+                here, there = FLOOR_OF[parts[0]], FLOOR_OF[room]
+                allowed = there < here or room == parts[0] or (there == here and here in (0, 4))
+            else:
+                allowed = room in ("", "__version__")
+            if not allowed:
+                faults.append(f"{'/'.join(parts)} imports {name}")
+    assert faults == []
+
+
+def test_every_module_stands_on_a_floor_and_says_what_it_is() -> None:
+    """No room without a floor, and no module without a docstring."""
+    rooms = {path.relative_to(ROOT).with_suffix("").parts[0] for path in ROOT.rglob("*.py")}
+    assert rooms - {"__init__", "testing"} <= FLOOR_OF.keys()
+    for path in ROOT.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_only_the_top_floor_reads_the_environment() -> None:
+    """No module below floor 5 looks at environment variables."""
+    for path in ROOT.rglob("*.py"):
+        if path.relative_to(ROOT).parts[0] not in ("cli", "testing"):
+            assert not re.search(r"\benviron\b|\bgetenv\b", path.read_text(encoding="utf-8")), path
+
+
+def test_public_names_are_listed_and_there() -> None:
+    """`__all__` is what the package offers: every name resolves, and this list changes only on purpose."""
+    assert sorted(llmspell_memory.__all__) == [
+        "AsyncMemoryManager",
+        "ClosedError",
+        "ConfigError",
+        "CorruptDataError",
+        "DefaultMemoryManager",
+        "DimensionError",
+        "EmbeddingError",
+        "EmbeddingProvider",
+        "EmbeddingService",
+        "EmbeddingSpace",
+        "EpisodicBackend",
+        "EpisodicBackendType",
+        "EpisodicEntry",
+        "EpisodicError",
+        "EpisodicMemory",
+        "Filter",
+        "HNSWConfig",
+        "Hit",
+        "InputError",
+        "MemoryConfig",
+        "MemoryStats",
+        "MissingDependencyError",
+        "NotFoundError",
+        "SchemaError",
+        "SessionSummary",
+        "StorageError",
+        "UnavailableError",
+        "VectorIndex",
+        "new_id",
+    ]
+    for name in llmspell_memory.__all__:
+        assert getattr(llmspell_memory, name).__doc__, name
+    for name in ("embeddings", "index", "backends", "testing"):
+        module = __import__(f"llmspell_memory.{name}", fromlist=["__all__"])
+        assert all(hasattr(module, one) for one in module.__all__)
+
+
+PROBE = """
+import json, sys, threading, time
+import numpy
+before = set(sys.modules)
+opened = []
+sys.addaudithook(lambda event, args: opened.append([event, str(args[0])]) if event in {
+    "socket.connect", "socket.bind", "socket.__new__", "sqlite3.connect", "subprocess.Popen"
+} or (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")) else None)
+start = time.process_time()
+import llmspell_memory
+spent = time.process_time() - start
+print(json.dumps({
+    "seconds": spent, "opened": opened, "threads": threading.active_count(),
+    "modules": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
+}))
+"""
+
+
+def test_importing_is_quick_and_does_nothing() -> None:
+    """Under 120 ms of CPU beyond numpy; no file written, no socket, no thread, no optional dependency loaded."""
+    runs = []
+    for _ in range(3):  # the first may compile bytecode
+        out = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, check=True, text=True).stdout
+        runs.append(json.loads(out))
+    best = min(runs, key=lambda run: run["seconds"])
+    assert best["seconds"] < 0.120, best
+    assert best["opened"] == []
+    assert best["threads"] == 1
+    assert not OPTIONAL & set(best["modules"])

@@ -1,0 +1,263 @@
+"""The SQLite file: what it records, what it refuses, and how its driver's errors are told."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from llmspell_memory import CorruptDataError, EmbeddingSpace, EpisodicEntry, Filter, SchemaError, StorageError
+from llmspell_memory import UnavailableError as Unavailable
+from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.sqlite import connection
+from llmspell_memory.testing.backends import entry
+from llmspell_memory.testing.indexes import gaussian
+from llmspell_memory.types import HNSWConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SPACE = EmbeddingSpace(provider="test", model=None, dimensions=4)
+EVERYTHING = Filter()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "memory.db"
+
+
+@pytest.fixture
+def backend(path: Path) -> Iterator[SQLiteBackend]:
+    backend = SQLiteBackend(path, SPACE)
+    yield backend
+    backend.close()
+
+
+def some(count: int) -> list[EpisodicEntry]:
+    return [entry(f"n{n}", id=f"n{n}", minute=n, embedding=v) for n, v in enumerate(gaussian(count, 4))]
+
+
+def ids(backend: SQLiteBackend, where: Filter = EVERYTHING) -> list[str]:
+    return [one.id for one in backend.scan(where)]
+
+
+def test_a_file_can_be_opened_without_knowing_its_space(path: Path, backend: SQLiteBackend) -> None:
+    """Given no space, the recorded one is taken; a file that is not there is not made."""
+    backend.add(some(3))
+    again = SQLiteBackend(path)
+    assert again.space == SPACE
+    assert ids(again) == ["n0", "n1", "n2"]
+    again.close()
+    with pytest.raises(StorageError, match="there is no store at"):
+        SQLiteBackend(path.with_name("other.db"))
+    assert not path.with_name("other.db").exists()
+
+
+def test_other_files_are_refused_unharmed(tmp_path: Path) -> None:
+    """Another application's database, a text and a folder are typed errors, and stay as they were."""
+    theirs, text = tmp_path / "theirs.db", tmp_path / "notes.txt"
+    with sqlite3.connect(theirs) as db:
+        db.execute("CREATE TABLE precious (x)")
+    db.close()
+    text.write_text("not a database " * 100)
+    with pytest.raises(SchemaError, match="another application"):
+        SQLiteBackend(theirs, SPACE)
+    with pytest.raises(CorruptDataError, match="not a SQLite file"):
+        SQLiteBackend(text, SPACE)
+    with pytest.raises(StorageError, match="cannot be opened"):
+        SQLiteBackend(tmp_path, SPACE)
+    with pytest.raises(StorageError, match="does its folder exist"):
+        SQLiteBackend(tmp_path / "no" / "folder.db", SPACE)
+    assert text.read_text() == "not a database " * 100
+    with sqlite3.connect(theirs) as db:
+        assert [name for (name,) in db.execute("SELECT name FROM sqlite_schema")] == ["precious"]
+    db.close()
+
+
+def test_a_file_of_a_newer_version_is_refused(path: Path, backend: SQLiteBackend) -> None:
+    """A schema version beyond this one is a SchemaError that says to upgrade."""
+    backend.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
+        SQLiteBackend(path, SPACE)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("UPDATE entries SET metadata = '{' WHERE id = 'n1'", "n1"),
+        ("UPDATE entries SET metadata = '[]' WHERE id = 'n1'", "n1"),
+        ("UPDATE entries SET timestamp = 9e18 WHERE id = 'n1'", "n1"),
+        ("UPDATE entries SET namespace = x'ff00' WHERE id = 'n1'", "n1"),
+        ("UPDATE vectors_1 SET vector = x'0102030405' WHERE label = 2", "n1"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(path: Path, backend: SQLiteBackend, damage: str, named: str) -> None:
+    """A damaged row is a CorruptDataError with the entry's id, never a wrong entry."""
+    backend.add(some(3))
+    with sqlite3.connect(path) as db:
+        db.execute(damage)
+    db.close()
+    with pytest.raises(CorruptDataError, match=named):
+        ids(backend)
+
+
+def test_a_damaged_vector_stops_the_index_with_its_label(path: Path, backend: SQLiteBackend) -> None:
+    """Building the index over a vector of the wrong size is a CorruptDataError, not a shifted index."""
+    backend.add(some(3))
+    backend.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE vectors_1 SET vector = x'0102030405' WHERE label = 2")
+    db.close()
+    with pytest.raises(CorruptDataError, match="label 2"):
+        SQLiteBackend(path, SPACE)
+
+
+def test_a_failed_batch_leaves_nothing(backend: SQLiteBackend) -> None:
+    """A batch that fails in the middle is rolled back whole, and the store goes on."""
+    backend.add(some(2))
+    with pytest.raises(StorageError, match="has no vector"):
+        backend.add([*some(5)[2:], entry("without", embedding=None)])
+    assert ids(backend) == ["n0", "n1"]
+    backend.add(some(3))
+    assert ids(backend) == ["n0", "n1", "n2"]
+
+
+def test_a_locked_file_is_unavailable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another process keeps the file locked, a write is an UnavailableError, and works again afterwards."""
+    monkeypatch.setattr(connection, "_WAIT_SECONDS", 0.05)
+    impatient = SQLiteBackend(path, SPACE)
+    locker = sqlite3.connect(path, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="busy"):
+        impatient.add(some(1))
+    assert ids(impatient) == []
+    locker.execute("ROLLBACK")
+    locker.close()
+    impatient.add(some(1))
+    assert ids(impatient) == ["n0"]
+    impatient.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_BUSY, Unavailable),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, Unavailable),
+        (sqlite3.SQLITE_LOCKED, Unavailable),
+        (sqlite3.SQLITE_CORRUPT, CorruptDataError),
+        (sqlite3.SQLITE_NOTADB, CorruptDataError),
+        (sqlite3.SQLITE_FULL, StorageError),
+        (sqlite3.SQLITE_READONLY, StorageError),
+        (sqlite3.SQLITE_IOERR_WRITE, StorageError),
+        (sqlite3.SQLITE_INTERNAL, StorageError),
+    ],
+)
+def test_every_driver_error_is_translated(path: Path, code: int, kind: type[Exception]) -> None:
+    """Whatever sqlite3 raises leaves as one of our errors, its cause kept."""
+    error = sqlite3.OperationalError("what SQLite said")
+    error.sqlite_errorcode = code
+    with pytest.raises(kind) as caught, connection.translated(path):
+        raise error
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is error
+
+
+def test_a_replaced_entry_with_the_same_vector_does_not_touch_the_index(backend: SQLiteBackend) -> None:
+    """Adding what is already there again changes the row, but gives the index no work."""
+    backend.add(some(3))
+    before = list(backend._changes(0))[-1]
+    backend.add([one.changed(content="edited") for one in some(3)])
+    assert [batch.labels.tolist() for batch in backend._changes(before.reached)] == [[]]
+    assert [one.content for one in backend.scan(EVERYTHING)] == ["edited"] * 3
+
+
+def test_changes_are_told_in_pages_that_can_be_continued(backend: SQLiteBackend) -> None:
+    """The feed of changes tells every live vector once, the gone ones as gone, and can be taken up at any page."""
+    backend.add(some(1500))
+    backend.delete(Filter(ids=frozenset({"n3", "n1499"})))
+    pages = list(backend._changes(0))
+    assert [len(page.labels) for page in pages] == [512, 512, 474]
+    labels = np.concatenate([page.labels for page in pages]).tolist()
+    assert len(labels) == len(set(labels)) == 1498
+    assert {4, 1500} <= {label for page in pages for label in page.gone.tolist()}
+    rest = list(backend._changes(pages[0].reached))
+    assert np.concatenate([page.labels for page in rest]).tolist() == labels[512:]
+
+
+def test_threads_share_one_backend(path: Path) -> None:
+    """Writers and readers in eight threads: everything written is there, and every search is whole."""
+    backend = SQLiteBackend(path, SPACE, hnsw=HNSWConfig(m=4, ef_construction=10))
+    backend.add(some(50))
+    faults: list[str] = []
+
+    def write(writer: int) -> None:
+        chance = np.random.default_rng(writer)
+        for n in range(60):
+            one = entry("x", f"w{writer}", id=f"{writer}-{n}", embedding=chance.standard_normal(4))
+            backend.add([one])
+            if n % 3 == 0:
+                backend.delete(Filter(ids=frozenset({one.id})))
+
+    def read(reader: int) -> None:
+        for vector in gaussian(60, 4, seed=reader):
+            if len(backend.search(vector, 10, EVERYTHING)) != 10:
+                faults.append("fewer than k")
+            if len(backend.search(vector, 50, Filter(session_id="s1"))) != 50:
+                faults.append("fewer than the session holds")
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    threads += [threading.Thread(target=read, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert backend.count(EVERYTHING) == 50 + 4 * 40
+    assert backend.stats().index.size == 50 + 4 * 40
+    backend.close()
+
+
+def test_processes_share_one_file(path: Path, backend: SQLiteBackend) -> None:
+    """Three processes add to one file at once; all their entries are there, and are found by this one."""
+    script = (
+        "import sys, numpy as np\n"
+        "from llmspell_memory import EmbeddingSpace, EpisodicEntry\n"
+        "from llmspell_memory.backends import SQLiteBackend\n"
+        "backend = SQLiteBackend(sys.argv[1], EmbeddingSpace(provider='test', model=None, dimensions=4))\n"
+        "for n in range(100):\n"
+        "    backend.add([EpisodicEntry('s', 'user', 'x', id=f'{sys.argv[2]}-{n}', embedding=np.ones(4))])\n"
+        "backend.close()\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(path), str(n)]) for n in range(3)]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert backend.count(EVERYTHING) == 300
+    assert len(backend.search(np.ones(4, np.float32), 300, EVERYTHING)) == 300
+
+
+def test_a_scan_can_be_written_beside(backend: SQLiteBackend) -> None:
+    """A long scan holds no lock: writes go on between its entries, and no entry comes twice."""
+    backend.add(some(1200))
+    seen = []
+    for one in backend.scan(EVERYTHING):
+        seen.append(one.id)
+        if len(seen) % 100 == 0:
+            backend.delete(Filter(ids=frozenset({one.id})))
+    assert len(seen) == len(set(seen)) == 1200
+    assert backend.count(EVERYTHING) == 1188
+
+
+def test_closing_leaves_one_file(path: Path, backend: SQLiteBackend) -> None:
+    """After the last close the log is folded into the file, which alone is the memory."""
+    backend.add(some(10))
+    assert backend.stats().disk_bytes >= path.stat().st_size
+    backend.close()
+    assert [one.name for one in path.parent.iterdir()] == ["memory.db"]
