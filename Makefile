@@ -1,0 +1,86 @@
+# Everything a newcomer or a machine runs. `make demo` and `make test` set themselves up.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+
+# What the build of the native core depends on; Python modules are read from src/ as they stand.
+NATIVE := CMakeLists.txt pyproject.toml src/llmspell_memory/__init__.py $(wildcard native/*.hpp native/*.cpp)
+
+.PHONY: help setup demo test check lint types docs sanitize bench bench-backend-search test-torch wheel clean
+
+help:
+	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
+	@echo "make test       set up, then run all tests"
+	@echo "make check      lint, types, docs, sanitizers and tests"
+	@echo "make bench      measure recall and speed of the indexes; VECTORS=file.npy QUERIES=file.npy for your own"
+	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+# The build's own requirements stand in the environment, so that a changed source is compiled alone and not anew.
+$(STAMPS)/core: $(BIN)/python $(NATIVE)
+	@mkdir -p $(STAMPS)
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.20" ninja
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama]"
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/core
+	$(BIN)/python -m pip install --quiet --group test --group lint --group docs
+	@touch $@
+
+setup: $(STAMPS)/dev
+
+demo: $(STAMPS)/core
+	$(BIN)/llmspell-memory demo
+
+test: $(STAMPS)/dev
+	$(BIN)/python -m pytest
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMPS)/dev
+	$(BIN)/mypy
+
+docs: $(STAMPS)/dev
+	$(BIN)/mkdocs build --strict --quiet
+
+# The native core alone, without Python, under the compiler's checkers.
+SANITIZED := native/tests/stress.cpp native/distance.cpp native/hnsw.cpp native/hnsw_insert.cpp native/hnsw_erase.cpp
+CXX ?= c++
+sanitize: $(SANITIZED) $(wildcard native/*.hpp)
+	@mkdir -p build
+	$(CXX) -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Inative $(SANITIZED) -o build/stress-asan
+	build/stress-asan
+	$(CXX) -std=c++20 -O1 -g -fsanitize=thread -Inative $(SANITIZED) -o build/stress-tsan -pthread
+	build/stress-tsan
+
+check: lint types docs sanitize test
+
+$(STAMPS)/bench: $(STAMPS)/core
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+bench: $(STAMPS)/bench
+	$(BIN)/python benchmarks/index.py $(if $(VECTORS),--vectors $(VECTORS)) $(if $(QUERIES),--queries $(QUERIES))
+
+bench-backend-search: $(STAMPS)/bench
+	$(BIN)/python benchmarks/backend_search.py $(if $(VECTORS),--vectors $(VECTORS)) $(if $(QUERIES),--queries $(QUERIES))
+
+# torch takes some GB, so what needs it has an environment of its own.
+test-torch:
+	$(PYTHON) -m venv $(VENV)-torch
+	$(VENV)-torch/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-torch/bin/python -m pip install --quiet --constraint tests/optional/constraints.txt ".[sentence-transformers]" --group test --group torch
+	$(VENV)-torch/bin/python -m pytest tests/optional
+
+wheel: $(BIN)/python
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist site $(VENV) $(VENV)-torch .mypy_cache .pytest_cache .ruff_cache .hypothesis

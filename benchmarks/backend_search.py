@@ -1,0 +1,108 @@
+"""The guide's benchmark: searching through `EpisodicMemory` by a given vector, exact against HNSW, in RAM and on disk.
+
+Embedding is left out; what is timed is everything from a vector to ten whole entries. `--write-docs` puts the table of
+the last run into the pages that show it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data import SIZES, Data, load, machine, microseconds, parser
+
+from llmspell_memory import DefaultMemoryManager, EmbeddingService, EpisodicBackendType, EpisodicEntry, MemoryConfig
+from llmspell_memory.embeddings import HashingProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmspell_memory import EpisodicMemory
+    from llmspell_memory.types import Matrix
+
+K = 10
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/migration.md")
+MARKED = re.compile(r"(<!-- measured:begin -->\n).*?(<!-- measured:end -->)", re.DOTALL)
+
+
+def ids(memory: EpisodicMemory, queries: Matrix) -> list[set[str]]:
+    """Return the ids of the top 10 of every query."""
+    return [{hit.entry.id for hit in memory.search(query, K)} for query in queries]
+
+
+def rows(data: Data, size: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield a line per kind of rows and view: recall against exact, latency, memory and disk."""
+    service = EmbeddingService(HashingProvider(data.vectors.shape[1]))
+    queries = data.queries[: 1_000 if size < SIZES[-1] else 200]
+    for path in (None, folder / f"{size}.db"):
+        truth: list[set[str]] = []
+        for backend in EpisodicBackendType:
+            config = MemoryConfig(service=service, backend=backend, path=path)
+            with DefaultMemoryManager.with_config(config) as manager:
+                if manager.episodic.count() == 0:
+                    manager.episodic.add_many(
+                        EpisodicEntry(f"s{n // 15}", "user", f"utterance {n}", id=str(n), embedding=vector)
+                        for n, vector in enumerate(data.vectors[:size])
+                    )
+                found = ids(manager.episodic, queries)
+                truth = truth or found
+                stats = manager.stats()
+                yield {
+                    "size": size,
+                    "rows": stats.rows,
+                    "backend": stats.backend,
+                    "recall": round(sum(len(a & b) for a, b in zip(found, truth, strict=True)) / (K * len(queries)), 4),
+                    **microseconds(lambda query, memory=manager.episodic: memory.search(query, K), queries),
+                    "index_bytes": stats.index.memory_bytes,
+                    "disk_bytes": stats.disk_bytes,
+                }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as a Markdown table."""
+    lines = [
+        f"Top {K} through `EpisodicMemory.search(vector)`, whole entries returned, embedding not included. Measured by",
+        f"`make bench-backend-search` on {result['machine']}; vectors: {result['data']}.",
+        "",
+        "| entries | rows | view | recall@10 | p50 µs | p95 µs | index bytes an entry | on disk |",
+        "|---:|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        disk = f"{row['disk_bytes'] / 1e6:.1f} MB" if row["disk_bytes"] else "-"
+        lines.append(
+            f"| {row['size']:,} | {row['rows']} | {row['backend']} | {row['recall']:.3f} | {row['p50']:,.0f} |"
+            f" {row['p95']:,.0f} | {row['index_bytes'] / row['size']:,.0f} | {disk} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_docs(text: str) -> None:
+    """Put the table between the marks of every page that shows it."""
+    for name in PAGES:
+        page = ROOT / name
+        page.write_text(MARKED.sub(lambda marks: marks[1] + "\n" + text + "\n" + marks[2], page.read_text()))
+
+
+def main() -> None:
+    """Measure, print the table and write it as JSON, on request into the docs."""
+    options = parser(str(__doc__))
+    options.add_argument("--write-docs", action="store_true", help="put the table into README and docs")
+    arguments = options.parse_args()
+    data = load(arguments)
+    result: dict[str, Any] = {"machine": machine(), "data": data.source, "rows": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (size for size in SIZES if size <= len(data.vectors)):
+            result["rows"] += rows(data, size, Path(folder))
+    print(table(result))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "backend_search.json").write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.write_docs:
+        write_docs(table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+// Random work on the graph from one and from several threads, for the compiler's sanitizers and for its own invariants.
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "hnsw.hpp"
+
+namespace {
+
+using llmspell::HNSW;
+using llmspell::Label;
+using llmspell::Metric;
+using llmspell::Route;
+
+constexpr std::size_t kDimensions = 19;  // not a multiple of any register
+
+void require(bool condition, const std::string &what) {
+    if (condition) return;
+    std::fprintf(stderr, "failed: %s\n", what.c_str());
+    std::exit(1);
+}
+
+std::vector<float> vector_of(std::mt19937 &random) {
+    std::normal_distribution<float> normal;
+    std::vector<float> values(kDimensions);
+    for (float &value : values) value = normal(random);
+    return values;
+}
+
+void random_work(Metric metric, std::size_t m) {
+    HNSW graph({kDimensions, metric, m, 24, 7});
+    std::mt19937 random(static_cast<unsigned>(m));
+    std::vector<bool> live(400, false);
+    std::size_t count = 0;
+    for (int step = 0; step < 2500; ++step) {
+        const auto label = static_cast<Label>(random() % live.size());
+        const auto at = static_cast<std::size_t>(label);
+        if (random() % 3 != 0) {
+            graph.add(label, vector_of(random).data());
+            count += !live[at];
+            live[at] = true;
+        } else {
+            require(graph.remove(label) == live[at], "remove says whether the label was there");
+            count -= live[at];
+            live[at] = false;
+        }
+        if (step % 500 == 0) require(graph.check().empty(), graph.check());
+        const auto query = vector_of(random);
+        const Label among[] = {label, label, 3, 99999};
+        require(graph.search(query.data(), 5, 10, Route::graph).labels.size() <= 5, "at most k");
+        require(graph.search_among(query.data(), 5, 10, among, 4).labels.size() <= 2, "only what is among");
+    }
+    require(graph.size() == count, "size");
+    const auto query = vector_of(random);
+    require(graph.search(query.data(), count, count, Route::graph).labels.size() == count, "every live node is reached");
+    for (std::size_t at = 0; at < live.size(); ++at) graph.remove(static_cast<Label>(at));
+    require(graph.size() == 0 && graph.check().empty(), "empty again");
+}
+
+void readers_beside_a_writer() {
+    HNSW graph({kDimensions, Metric::cosine, 6, 20, 7});
+    std::mt19937 random(1);
+    for (Label label = 0; label < 300; ++label) graph.add(label, vector_of(random).data());
+    std::atomic<bool> done{false};
+    std::vector<std::thread> readers;
+    for (unsigned seed = 0; seed < 3; ++seed) {
+        readers.emplace_back([&, seed] {
+            std::mt19937 own(seed);
+            while (!done) {
+                const auto query = vector_of(own);
+                require(graph.search(query.data(), 10, 20, Route::graph).labels.size() == 10, "k results");
+                require(graph.size() >= 200, "size");
+            }
+        });
+    }
+    for (int step = 0; step < 600; ++step) {
+        graph.add(static_cast<Label>(200 + random() % 400), vector_of(random).data());
+        if (step % 3 == 0) graph.remove(static_cast<Label>(200 + random() % 400));
+    }
+    done = true;
+    for (std::thread &reader : readers) reader.join();
+    require(graph.check().empty(), graph.check());
+}
+
+}  // namespace
+
+int main() {
+    for (const Metric metric : {Metric::cosine, Metric::inner_product, Metric::euclidean}) {
+        for (const std::size_t m : {2, 5, 16}) random_work(metric, m);
+    }
+    readers_beside_a_writer();
+    std::puts("the graph holds");
+}
