@@ -77,7 +77,7 @@ test-torch:
 	$(PYTHON) -m venv $(VENV)-torch
 	$(VENV)-torch/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)-torch/bin/python -m pip install --quiet --constraint tests/optional/constraints.txt ".[sentence-transformers]" --group test --group torch
-	$(VENV)-torch/bin/python -m pytest tests/optional
+	HF_HUB_OFFLINE=1 $(VENV)-torch/bin/python -m pytest tests/optional
 
 wheel: $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def rows(data: Data, size: int, folder: Path) -> Iterator[dict[str, Any]]:
                     "rows": stats.rows,
                     "backend": stats.backend,
                     "recall": round(sum(len(a & b) for a, b in zip(found, truth, strict=True)) / (K * len(queries)), 4),
-                    **microseconds(lambda query, memory=manager.episodic: memory.search(query, K), queries),
+                    **microseconds(partial(manager.episodic.search, k=K), queries),
                     "index_bytes": stats.index.memory_bytes,
                     "disk_bytes": stats.disk_bytes,
                 }

@@ -33,17 +33,24 @@ EmbeddingKind: TypeAlias = Literal["document", "query"]
 class EmbeddingProvider(Protocol):
     """Makes vectors out of texts.
 
-    Attributes:
-        name: of the provider, such as "openai"; part of the embedding space.
-        model: its model, None where it has none.
-        dimensions: width of every vector it makes.
-
-    A provider whose service limits a call states so in a further attribute, `limits` (a `BatchLimits`).
+    A provider whose service limits a call states so in a further attribute, `limits` (a `BatchLimits`). Plain
+    attributes serve as well as properties.
     """
 
-    name: str
-    model: str | None
-    dimensions: int
+    @property
+    def name(self) -> str:
+        """Of the provider, such as "openai"; part of the embedding space."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """Its model, None where it has none; part of the embedding space."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Width of every vector it makes."""
+        ...
 
     def embed(self, texts: Sequence[str], *, kind: EmbeddingKind = "document") -> Matrix:
         """Return one row per text, in order.

@@ -310,7 +310,7 @@ def test_advice_where_the_cause_is_known(server: Any, embed: Any) -> None:
     cases = [
         (openai, Fault(status=400, message="does not support matryoshka representation"), "send_dimensions=False"),
         (ollama, Fault(status=404, message='model "test" not found, try pulling it first'), "ollama pull test"),
-        (ollama, Fault(status=400, message="the input length exceeds the context length"), "text_characters"),
+        (ollama, Fault(status=400, message="the input length exceeds the context length"), "text_bytes"),
     ]
     for make, fault, advice in cases:
         server.script(fault)
@@ -350,7 +350,7 @@ def test_every_httpx_error_is_translated(make: Any) -> None:
 
 def test_limits_are_kept(make: Any, server: Any) -> None:
     """A service sends no more texts at once than limits say, and cuts long ones."""
-    provider = make(limits=BatchLimits(texts=2, text_characters=20))
+    provider = make(limits=BatchLimits(texts=2, text_bytes=20))
     EmbeddingService(provider).embed(["a", "b", "word " * 10])
     assert [len(request.texts) for request in server.requests] == [2, 2, 1]
     assert max(len(text) for request in server.requests for text in request.texts) <= 20

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError
 from llmspell_memory.types import BackendStats, Hit, SessionSummary
@@ -64,6 +65,8 @@ class LocalBackend:
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
+        for entry in entries:
+            checked_vector(entry, self._space)
         with self._open_rows() as rows:
             for entry in entries:
                 rows.put(entry)

@@ -122,6 +122,15 @@ class BackendContract(ABC):
             memory.add(entry("zero", embedding=np.zeros(DIMENSIONS)))
         assert memory.count() == 0
 
+    def test_a_backend_takes_only_vectors_of_its_space(self, manager: DefaultMemoryManager) -> None:
+        """Given an entry without a vector, or with one of another width, a backend stores nothing of the batch."""
+        good = entry("good", embedding=gaussian(1, DIMENSIONS)[0])
+        with pytest.raises(InputError, match="has no vector"):
+            manager.backend.add([good, entry("bare")])
+        with pytest.raises(DimensionError):
+            manager.backend.add([good, entry("narrow", embedding=np.ones(3))])
+        assert manager.episodic.count() == 0
+
     def test_an_id_added_again_is_replaced(self, memory: EpisodicMemory) -> None:
         """One entry is left, with the new text, session and vector, and the time it was first learned."""
         first, second = np.eye(DIMENSIONS)[:2]

@@ -62,16 +62,18 @@ class BatchLimits:
 
     Attributes:
         texts: the most texts.
-        characters: the most characters over all texts of the call; None for no limit.
-        text_characters: the most characters of one text; None for no limit. A longer one is embedded in pieces.
+        total_bytes: the most bytes of UTF-8 over all texts of the call; None for no limit.
+        text_bytes: the most bytes of UTF-8 of one text; None for no limit. A longer one is embedded in pieces.
+
+    Services count tokens, of which a byte is never more than one: as many bytes as tokens are safe in every script.
     """
 
     texts: int = 256
-    characters: int | None = None
-    text_characters: int | None = None
+    total_bytes: int | None = None
+    text_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("texts", "characters", "text_characters"):
+        for name in ("texts", "total_bytes", "text_bytes"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"BatchLimits.{name} must be a positive integer, got {value!r}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,14 @@ from numpy.testing import assert_array_equal
 
 from llmspell_memory.embeddings import DiskCache, EmbeddingCache, EmbeddingService, HashingProvider, MemoryCache
 from llmspell_memory.embeddings.cache import cache_key
-from llmspell_memory.errors import ClosedError, ConfigError, CorruptDataError, SchemaError, StorageError
+from llmspell_memory.errors import (
+    ClosedError,
+    ConfigError,
+    CorruptDataError,
+    SchemaError,
+    StorageError,
+    UnavailableError,
+)
 from llmspell_memory.types import EmbeddingSpace
 
 SPACE = EmbeddingSpace(provider="p", model="m", dimensions=3)
@@ -250,3 +259,37 @@ def test_a_vector_of_another_width_is_no_hit(provider: Any) -> None:
     assert service.embed(["a", "b"]).shape == (2, 32)
     assert service.embed_one("a").shape == (32,)
     assert service.hits == 0
+
+
+def test_a_locked_file_is_unavailable(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another process keeps locked raises UnavailableError, and works again afterwards."""
+    monkeypatch.setattr("llmspell_memory.embeddings.disk_cache._BUSY_SECONDS", 0.05)
+    with DiskCache(tmp_path / "cache.db") as disk:
+        other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UnavailableError, match="locked"):
+            disk.put_many(KEYS, ROWS)
+        other.execute("ROLLBACK")
+        other.close()
+        disk.put_many(KEYS, ROWS)
+        assert found(disk) == [0, 1, 2, 3, 4]
+
+
+def test_a_forked_child_opens_the_file_anew(tmp_path: Any) -> None:
+    """A cache that was opened before a fork serves parent and child, each over its own connection."""
+    script = """
+import os, sys
+import numpy as np
+from llmspell_memory.embeddings import DiskCache
+disk = DiskCache(sys.argv[1])
+mine = disk._connection
+disk.put_many([b"parent"], np.ones((1, 3), dtype=np.float32))
+child = os.fork()
+if not child:
+    disk.put_many([b"child"], np.ones((1, 3), dtype=np.float32))
+    os._exit(0 if len(disk) == 2 and disk._connection is not mine else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert disk._connection is mine and len(disk) == 2
+disk.close()
+"""
+    subprocess.run([sys.executable, "-c", script, tmp_path / "cache.db"], check=True)

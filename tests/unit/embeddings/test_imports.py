@@ -26,10 +26,10 @@ def test_what_is_public() -> None:
 
 
 def test_nothing_optional_is_imported() -> None:
-    """Importing the package imports no optional dependency, nor what is slow of the standard library."""
+    """Importing the package imports no optional dependency."""
     script = (
         "import sys, llmspell_memory.embeddings.service;"
-        "heavy = {'httpx', 'tokenizers', 'safetensors', 'wordllama', 'torch', 'sentence_transformers', 'sqlite3'};"
+        "heavy = {'httpx', 'tokenizers', 'safetensors', 'wordllama', 'torch', 'sentence_transformers'};"
         "sys.exit(str(found) if (found := sorted(heavy & set(sys.modules))) else 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

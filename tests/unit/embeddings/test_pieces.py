@@ -27,7 +27,7 @@ def test_cut_after_whitespace() -> None:
 
 def test_weights_are_shares_of_the_text() -> None:
     """The weights of a text's pieces are their shares of its length, and only the last is marked so."""
-    found = list(pieces(["abcdefgh", "xy"], BatchLimits(text_characters=6)))
+    found = list(pieces(["abcdefgh", "xy"], BatchLimits(text_bytes=6)))
     assert [(piece.owner, piece.text, piece.weight, piece.last) for piece in found] == [
         (0, "abcdef", 0.75, False),
         (0, "gh", 0.25, True),
@@ -36,16 +36,16 @@ def test_weights_are_shares_of_the_text() -> None:
 
 
 @given(
-    st.lists(st.text(alphabet="ab ", min_size=1, max_size=30), max_size=20),
+    st.lists(st.text(alphabet="ab éਊ🦀", min_size=1, max_size=30), max_size=20),
     st.integers(1, 5),
-    st.integers(1, 40),
-    st.one_of(st.none(), st.integers(1, 40)),
+    st.integers(4, 40),
+    st.one_of(st.none(), st.integers(4, 40)),
 )
-def test_batches_keep_to_every_limit(texts: Any, most: Any, characters: Any, text_characters: Any) -> None:
-    """No call holds more texts or characters than the limits say, and the calls hold all pieces in order."""
-    limits = BatchLimits(texts=most, characters=characters, text_characters=text_characters)
+def test_batches_keep_to_every_limit(texts: Any, most: Any, total_bytes: Any, text_bytes: Any) -> None:
+    """No call holds more texts or bytes than the limits say, and the calls hold all pieces in order."""
+    limits = BatchLimits(texts=most, total_bytes=total_bytes, text_bytes=text_bytes)
     found = list(batches(pieces(texts, limits), limits))
     assert "".join(piece.text for batch in found for piece in batch) == "".join(texts)
     for batch in found:
         assert 1 <= len(batch) <= most
-        assert sum(len(piece.text) for piece in batch) <= characters
+        assert sum(len(piece.text.encode()) for piece in batch) <= total_bytes

@@ -93,7 +93,7 @@ def test_no_texts_are_no_rows(provider: Any, awaited: Any) -> None:
 
 def test_limits_of_texts_and_characters(make_provider: Any, awaited: Any) -> None:
     """Calls keep to the provider's limits."""
-    provider = make_provider(limits=BatchLimits(texts=3, characters=9))
+    provider = make_provider(limits=BatchLimits(texts=3, total_bytes=9))
     texts = ["aaaa", "bbbb", "cccc", "d", "e", "f", "g"]
     rows = call(EmbeddingService(provider), awaited, texts)
     assert provider.calls == [["aaaa", "bbbb"], ["cccc", "d", "e"], ["f", "g"]]
@@ -102,7 +102,7 @@ def test_limits_of_texts_and_characters(make_provider: Any, awaited: Any) -> Non
 
 def test_a_long_text_is_the_mean_of_its_pieces(make_provider: Any, awaited: Any) -> None:
     """A text longer than the limit gets the mean of its pieces' vectors, weighted by their lengths."""
-    provider = make_provider(limits=BatchLimits(texts=2, text_characters=10))
+    provider = make_provider(limits=BatchLimits(texts=2, text_bytes=10))
     rows = call(EmbeddingService(provider, metric="inner_product"), awaited, ["alpha beta gamma", "short", "x" * 25])
     one, two = HashingProvider(32).embed(["alpha ", "beta gamma"])
     assert provider.calls[0] == ["alpha ", "beta gamma"]
@@ -114,7 +114,7 @@ def test_a_long_text_is_the_mean_of_its_pieces(make_provider: Any, awaited: Any)
 
 def test_a_long_single_text(make_provider: Any) -> None:
     """`embed_one` cuts a long text just as `embed` does, and caches it whole."""
-    provider = make_provider(limits=BatchLimits(text_characters=10))
+    provider = make_provider(limits=BatchLimits(text_bytes=10))
     service = EmbeddingService(provider)
     vector = service.embed_one("alpha beta gamma", kind="document")
     assert_allclose(vector, service.embed(["alpha beta gamma"])[0], atol=1e-7)
@@ -268,7 +268,7 @@ def test_forget_discards_both_kinds(provider: Any) -> None:
     ],
 )
 def test_unusable_answers(provider: Any, awaited: Any, spoil: Any, message: Any) -> None:
-    """A provider's wrong count, width, NaN, infinity or zeros are an EmbeddingError that names it; nothing is cached."""
+    """A provider's wrong count or width, NaN, infinity and zeros are EmbeddingErrors that name it; none is cached."""
     service = EmbeddingService(provider)
     provider.spoil = spoil
     with pytest.raises(EmbeddingError, match=message) as caught:

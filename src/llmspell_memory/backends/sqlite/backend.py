@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections
 from llmspell_memory.backends.sqlite.rows import (
     COLUMNS,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+
+logger = logging.getLogger(__name__)
 
 _PAGE: Final = 512
 """Rows read at a time while scanning, vectors while catching up: bounds memory, and the time a reader stays."""
@@ -100,8 +104,12 @@ class SQLiteBackend:
             since = reached
 
     def _catch_up(self) -> None:
+        """Let the index see a write at once. The write is durable already, so a failure is left to the next search."""
         if self._warm:
-            self._view.catch_up()
+            try:
+                self._view.catch_up()
+            except StorageError:
+                logger.exception("The index of %s could not read a change; the next search tries again", self._path)
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
@@ -110,9 +118,8 @@ class SQLiteBackend:
             for seq, entry in enumerate(entries, start=first):
                 row = to_row(entry)
                 db.execute(self._sql.put_entry, (seq, *row))
-                if entry.embedding is None:
-                    raise StorageError(f"entry {entry.id!r} has no vector; backends store entries that were embedded")
-                db.execute(self._sql.put_vector, (seq, packed_vector(entry.embedding), row[1], row[0]))
+                vector = checked_vector(entry, self._space)
+                db.execute(self._sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
         self._catch_up()
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
