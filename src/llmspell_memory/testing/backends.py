@@ -421,6 +421,8 @@ class BackendContract(ABC):
         for use in (
             lambda: memory.add(entry("y")),
             lambda: memory.search("x", 1),
+            lambda: memory.get("x"),
+            lambda: manager.backend.configure(None),
             lambda: list(memory.scan()),
             memory.count,
             memory.sessions,

@@ -219,6 +219,7 @@ class SQLiteBackend:
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
         """Change the index's parameters or kind; reads go on meanwhile."""
+        self._connections.check_open()
         self._view.configure(hnsw, rebuild=rebuild)
         self._warm = True
 

@@ -66,6 +66,11 @@ class Connections:
             self._writer.close()
             raise
 
+    def check_open(self) -> None:
+        """Raise ClosedError after `close`."""
+        if self._closed:
+            raise ClosedError(f"{self.path} is closed")
+
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection inside one read transaction: all it reads is of one moment."""
@@ -81,8 +86,7 @@ class Connections:
     def write(self) -> Iterator[sqlite3.Connection]:
         """The writing connection inside a transaction: committed at the end, rolled back when anything is raised."""
         with self._writing, translated(self.path):
-            if self._closed:
-                raise ClosedError(f"{self.path} is closed")
+            self.check_open()
             db = self._writer
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -94,8 +98,7 @@ class Connections:
 
     def _take(self) -> sqlite3.Connection:
         with self._guard:
-            if self._closed:
-                raise ClosedError(f"{self.path} is closed")
+            self.check_open()
             if self._idle:
                 return self._idle.pop()
         return _connect(self.path)
