@@ -25,6 +25,13 @@ struct Kernels {
 // The kernels in use: the widest the processor has, unless a test has chosen others.
 const Kernels &kernels();
 
+// Asks for a row's first cache line ahead of its use.
+inline void prefetch([[maybe_unused]] const float *row) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(row);
+#endif
+}
+
 // Names of all kernels this processor can run, widest first.
 std::vector<std::string> kernel_names();
 

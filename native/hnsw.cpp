@@ -164,7 +164,7 @@ bool HNSW::walk(const float *query, Candidate start, std::size_t ef, std::size_t
         for (std::uint32_t i = 1; i <= *of; ++i) {
             if (!scratch.visited.mark(of[i])) continue;
             fresh.push_back(of[i]);
-            __builtin_prefetch(vectors_.at(of[i]));
+            prefetch(vectors_.at(of[i]));
         }
         if (fresh.size() > budget) return false;
         budget -= fresh.size();

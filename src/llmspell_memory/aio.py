@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from llmspell_memory.config import MemoryConfig
+    from llmspell_memory.config import EpisodicBackendType, MemoryConfig
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EpisodicEntry, Hit, MemoryStats, SessionSummary
+    from llmspell_memory.types import EpisodicEntry, Hit, HNSWConfig, MemoryStats, SessionSummary
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -89,25 +89,27 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.get_session`."""
         return self._sync.get_session(session_id, namespace=namespace)
 
-    async def list_unprocessed(self, session_id: str | None = None, *, limit: int | None = None) -> list[EpisodicEntry]:
+    async def list_unprocessed(
+        self, session_id: str | None = None, *, limit: int | None = None, namespace: tuple[str, ...] = ()
+    ) -> list[EpisodicEntry]:
         """See `EpisodicMemory.list_unprocessed`."""
-        return self._sync.list_unprocessed(session_id, limit=limit)
+        return self._sync.list_unprocessed(session_id, limit=limit, namespace=namespace)
 
     async def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
         """See `EpisodicMemory.mark_processed`."""
         return await self._worker.run(self._sync.mark_processed, ids, namespace=namespace)
 
-    async def delete_before(self, moment: datetime) -> int:
+    async def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:
         """See `EpisodicMemory.delete_before`."""
-        return await self._worker.run(self._sync.delete_before, moment)
+        return await self._worker.run(self._sync.delete_before, moment, namespace=namespace)
 
     async def delete(self, where: Filter, *, everything: bool = False) -> int:
         """See `EpisodicMemory.delete`."""
         return await self._worker.run(self._sync.delete, where, everything=everything)
 
-    async def list_sessions_with_unprocessed(self) -> list[str]:
+    async def list_sessions_with_unprocessed(self, *, namespace: tuple[str, ...] = ()) -> list[str]:
         """See `EpisodicMemory.list_sessions_with_unprocessed`."""
-        return self._sync.list_sessions_with_unprocessed()
+        return self._sync.list_sessions_with_unprocessed(namespace=namespace)
 
     async def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
         """See `EpisodicMemory.sessions`."""
@@ -183,6 +185,10 @@ class AsyncMemoryManager:
     async def set_ef_search(self, ef_search: int) -> None:
         """See `DefaultMemoryManager.set_ef_search`."""
         self._sync.set_ef_search(ef_search)
+
+    async def switch_backend(self, backend: EpisodicBackendType, *, hnsw: HNSWConfig | None = None) -> None:
+        """See `DefaultMemoryManager.switch_backend`."""
+        await asyncio.to_thread(self._sync.switch_backend, backend, hnsw=hnsw)
 
     async def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
         """See `DefaultMemoryManager.rebuild`."""

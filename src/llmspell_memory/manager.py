@@ -118,6 +118,17 @@ class DefaultMemoryManager:
         """
         self._backend.configure(dataclasses.replace(self._hnsw(), ef_search=ef_search))
 
+    def switch_backend(self, backend: EpisodicBackendType, *, hnsw: HNSWConfig | None = None) -> None:
+        """Search through `backend` from now on: exact to HNSW, or back. Rows stay as they are, nothing is embedded.
+
+        Searches go on in the old view until the new one takes over.
+
+        Args:
+            backend: the view to change to.
+            hnsw: parameters for HNSW, the defaults when None; of no effect on exact search.
+        """
+        self._backend.configure((hnsw or HNSWConfig()) if backend is EpisodicBackendType.HNSW else None)
+
     def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
         """Make the HNSW index again from the stored vectors, with other parameters if given; nothing is embedded.
 

@@ -96,26 +96,34 @@ class EpisodicMemory:
         """Return a session's entries in the order they happened; [] for an unknown session."""
         return list(self._backend.scan(Filter(session_id=session_id, namespace=namespace)))
 
-    def list_unprocessed(self, session_id: str | None = None, *, limit: int | None = None) -> list[EpisodicEntry]:
+    def list_unprocessed(
+        self, session_id: str | None = None, *, limit: int | None = None, namespace: tuple[str, ...] = ()
+    ) -> list[EpisodicEntry]:
         """Return entries not yet marked processed, oldest first, of one session or of all."""
         limit = None if limit is None else checked_k(limit)
-        return list(self._backend.scan(Filter(session_id=session_id, processed=False), limit=limit))
+        where = Filter(session_id=session_id, processed=False, namespace=namespace)
+        return list(self._backend.scan(where, limit=limit))
 
     def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
         """Mark entries as processed and return how many were not before; unknown ids are ignored."""
         return self._backend.mark_processed(Filter(ids=_id_set(ids), namespace=namespace))
 
-    def delete_before(self, moment: datetime) -> int:
+    def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:
         """Delete entries that happened before `moment` and return how many."""
-        return self._backend.delete(Filter(until=moment))
+        if moment is None:
+            raise InputError("moment must be a datetime, got None")
+        return self._backend.delete(Filter(until=moment, namespace=namespace))
 
     def delete(self, where: Filter, *, everything: bool = False) -> int:
         """Delete entries that match and return how many; a filter without conditions needs `everything=True`."""
-        return self._backend.delete(checked_for_delete(where, everything=everything))
+        if where.is_everything and not everything:
+            raise InputError("this filter has no condition and would delete everything; say so with everything=True")
+        return self._backend.delete(where)
 
-    def list_sessions_with_unprocessed(self) -> list[str]:
-        """Return ids of sessions that have unprocessed entries, latest activity first."""
-        return unprocessed_session_ids(self._backend.sessions(_EVERYTHING))
+    def list_sessions_with_unprocessed(self, *, namespace: tuple[str, ...] = ()) -> list[str]:
+        """Return ids of sessions that have unprocessed entries, latest activity first, each once."""
+        sessions = self._backend.sessions(Filter(namespace=namespace))
+        return list(dict.fromkeys(line.session_id for line in sessions if line.unprocessed))
 
     def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
         """Return one line per session with matching entries, counting those, latest activity first."""
@@ -170,20 +178,6 @@ def _id_set(ids: Iterable[str]) -> frozenset[str]:
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise InputError(f"ids must be a collection of texts, got {type(ids).__name__}")
     return Filter(ids=frozenset(ids)).ids or frozenset()
-
-
-def checked_for_delete(where: Filter, *, everything: bool) -> Filter:
-    """Return `where` if it may be deleted by."""
-    if where.is_everything and not everything:
-        raise InputError(
-            "this filter has no condition and would delete everything; pass everything=True if you mean it"
-        )
-    return where
-
-
-def unprocessed_session_ids(sessions: Iterable[SessionSummary]) -> list[str]:
-    """Return ids of sessions with unprocessed entries, each once, in the order given."""
-    return list(dict.fromkeys(line.session_id for line in sessions if line.unprocessed))
 
 
 def _shortened(text: str) -> str:

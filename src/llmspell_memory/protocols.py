@@ -101,7 +101,10 @@ class EpisodicBackend(Protocol):
         ...
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries with their vectors, ordered by (timestamp, id); memory stays bounded."""
+        """Yield matching entries with their vectors, ordered by (timestamp, id); memory stays bounded.
+
+        What is written while it runs may be met or not; nothing comes twice, and nothing else is missed.
+        """
         ...
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from llmspell_memory.config import EpisodicBackendType
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ClosedError, ConfigError, DimensionError, InputError, NotFoundError
 from llmspell_memory.manager import DefaultMemoryManager
@@ -161,6 +162,10 @@ class BackendContract(ABC):
         assert memory.mark_processed(["x"], namespace=("acme2",)) == 1
         assert not memory.get("x", namespace=("acme",)).processed
         assert contents(memory.get_session("s1", namespace=("acme",))) == ["theirs"]
+        assert contents(memory.list_unprocessed(namespace=("acme",))) == ["theirs"]
+        assert memory.list_sessions_with_unprocessed(namespace=("acme2",)) == []
+        assert memory.delete_before(START + timedelta(days=1), namespace=("acme",)) == 1
+        assert contents(list(memory.scan())) == ["ours"]
 
     # --- processed, sessions, deletes
 
@@ -387,7 +392,7 @@ class BackendContract(ABC):
         manager.episodic.add_many([entry(f"n{n}", embedding=vector) for n, vector in enumerate(vectors)])
         misses = manager.service.misses
         for hnsw in (HNSWConfig(), HNSWConfig(m=4, ef_construction=20, ef_search=300), None):
-            manager.backend.configure(hnsw)
+            manager.switch_backend(EpisodicBackendType.HNSW if hnsw else EpisodicBackendType.IN_MEMORY, hnsw=hnsw)
             stats = manager.stats()
             assert stats.index.config == hnsw
             assert stats.index.size == stats.entries == 300
@@ -395,7 +400,7 @@ class BackendContract(ABC):
             assert contents(manager.episodic.search(vectors[7], 1)) == ["n7"]
         with pytest.raises(ConfigError, match="no HNSW index"):
             manager.rebuild(m=8)
-        manager.backend.configure(HNSWConfig())
+        manager.switch_backend(EpisodicBackendType.HNSW)
         manager.set_ef_search(77)
         assert manager.stats().index.config == HNSWConfig(ef_search=77)
         manager.rebuild(m=8, ef_construction=50)
@@ -422,7 +427,7 @@ class BackendContract(ABC):
             lambda: memory.add(entry("y")),
             lambda: memory.search("x", 1),
             lambda: memory.get("x"),
-            lambda: manager.backend.configure(None),
+            lambda: manager.switch_backend(EpisodicBackendType.HNSW),
             lambda: list(memory.scan()),
             memory.count,
             memory.sessions,

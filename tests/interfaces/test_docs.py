@@ -1,0 +1,251 @@
+"""What the documentation shows is run: every Python snippet and every command, in order, page by page.
+
+A line before a fence says what is particular about it:
+
+    <!-- not run: needs a server -->    the fence is not run, and why
+    <!-- output -->                     the fence is what the one before it printed; "..." stands for anything
+
+A `python` fence runs in this process, those of one page in one namespace and one folder of its own. An `sh` fence whose
+commands are `llmspell-memory ...` runs in the same folder by `sh -eu`; one about the checkout (make, pip, git) is not
+run, but every make target it names must exist.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmspell_memory
+import llmspell_memory.embeddings
+import llmspell_memory.testing
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+NOT_RUN = {"embeddings.md": 1}
+"""Fences marked "not run", by page; one more is a decision."""
+
+MEASURED = {"README.md", "migration.md"}
+COMMANDS = ("add", "search", "sessions", "show", "stats", "import", "export", "delete", "demo")
+
+_FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_OURS = re.compile(r"^(?:.*\| )?llmspell-memory ", re.MULTILINE)
+_TARGET = re.compile(r"^\s*make ([\w-]+)|`make ([\w-]+)`", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A fenced block: its language, its code, the line it starts on, and what is said about it."""
+
+    language: str
+    code: str
+    line: int
+    mark: str
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not run; None where it is."""
+        return self.mark.removeprefix("not run:").strip() if self.mark.startswith("not run") else None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a shell fence about the command line, not about the checkout."""
+        return self.language == "sh" and _OURS.search(self.code) is not None
+
+
+def fences(page: Path) -> list[Fence]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Fence(found["language"], found["code"], text.count("\n", 0, found.start("code")) + 1, found["mark"] or "")
+        for found in _FENCE.finditer(text)
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+class Reader:
+    """Runs a page's fences one after the other, as a reader would.
+
+    Args:
+        page: the page, for messages.
+        folder: where files go.
+    """
+
+    def __init__(self, page: Path, folder: Path) -> None:
+        self._page = page
+        self._folder = folder
+        self._namespace: dict[str, Any] = {"__name__": "__docs__"}
+        self._printed = ""
+
+    def read(self, fence: Fence) -> None:
+        if fence.mark == "output":
+            assert_printed(fence.code, self._printed, where=f"{name_of(self._page)}:{fence.line}")
+        elif fence.reason is None and fence.language == "python":
+            self._printed = self._python(fence)
+        elif fence.reason is None and fence.is_ours:
+            self._printed = self._shell(fence)
+
+    def _python(self, fence: Fence) -> str:
+        padded = "\n" * (fence.line - 1) + fence.code  # so that a traceback names the page's own line
+        code = compile(padded, str(self._page), "exec", dont_inherit=True)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, self._namespace)  # noqa: S102 (it is our own documentation)
+        return printed.getvalue()
+
+    def _shell(self, fence: Fence) -> str:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-eu", "-c", fence.code],
+            cwd=self._folder,
+            env={"PATH": path, "HOME": str(self._folder), "COLUMNS": "120", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{name_of(self._page)}:{fence.line}\n{fence.code}\n{done.stdout}"
+        return done.stdout
+
+
+def assert_printed(expected: str, printed: str, *, where: str) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    same = doctest.OutputChecker().check_output(expected, printed, flags)
+    assert same, f"{where}: the page shows\n{expected}\nbut what ran printed\n{printed}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_shows_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snippets and commands run without an error, and print what the page says they print."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    reader = Reader(page, tmp_path)
+    for fence in fences(page):
+        reader.read(fence)
+
+
+def test_what_is_not_run_says_why() -> None:
+    """Each fence that is not run gives its reason, and there are as many as agreed."""
+    unrun = {page.name: [one for one in fences(page) if one.reason is not None] for page in PAGES}
+    for name, found in unrun.items():
+        for one in found:
+            sys.stdout.write(f"{name}:{one.line} not run: {one.reason}\n")
+            assert one.reason, f"{name}:{one.line} gives no reason"
+    assert {name: len(found) for name, found in unrun.items() if found} == NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_fence_is_of_a_known_kind(page: Path) -> None:
+    """A fence that is misspelt would not be run: only these languages and marks there are."""
+    text = page.read_text(encoding="utf-8")
+    found = fences(page)
+    assert text.count("\n```") == 2 * len(found), "a fence is not closed, or indented"
+    assert {one.language for one in found} <= {"python", "sh", "text", "sql"}
+    assert all(one.mark in {"", "output", "measured:begin"} or one.reason is not None for one in found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file of the project leads to one."""
+    for target in _LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_exist(page: Path) -> None:
+    """Every `make ...` that a page names is a target of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    named = {first or second for first, second in _TARGET.findall(page.read_text(encoding="utf-8"))}
+    assert named <= targets
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """The site's navigation names each page of docs/ once."""
+    nav = re.findall(r"^  - .*?: ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(nav) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("**/*.md"))
+
+
+def test_the_reference_names_all_that_is_public() -> None:
+    """Each public name has its place in reference.md, and nothing else has."""
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
+    for module in (llmspell_memory, llmspell_memory.embeddings, llmspell_memory.testing):
+        for name in module.__all__:
+            assert {f"{module.__name__}.{name}", f"llmspell_memory.{name}"} & shown, f"{module.__name__}.{name}"
+    for full in shown:
+        owner, _, name = full.rpartition(".")
+        __import__(owner)
+        assert hasattr(sys.modules[owner], name), full
+
+
+def test_measurements_stand_between_their_markers() -> None:
+    """The pages that show measurements have one place for them, which a command fills."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        begins, ends = text.count("<!-- measured:begin -->"), text.count("<!-- measured:end -->")
+        assert begins == ends == (page.name in MEASURED), name_of(page)
+
+
+class TestCommandLine:
+    """`cli.md` against the program itself."""
+
+    PAGE = ROOT / "docs" / "cli.md"
+
+    @staticmethod
+    def help_of(*command: str) -> str:
+        program = Path(sys.executable).with_name("llmspell-memory")
+        return subprocess.run(
+            [program, *command, "--help"],
+            env={"PATH": os.environ["PATH"], "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=60,
+            check=True,
+        ).stdout
+
+    @classmethod
+    def section(cls, heading: str) -> str:
+        text = cls.PAGE.read_text(encoding="utf-8")
+        found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+        assert found, f"cli.md has no section {heading!r}"
+        return found[1]
+
+    def test_every_command_is_described(self) -> None:
+        """The program's commands and the page's sections are the same."""
+        listed = re.findall(r"^ +([a-z]+)  +\S", self.help_of().partition("Commands")[2], re.MULTILINE)
+        sections = re.findall(r"^### `(\w+)`$", self.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+        assert sorted(listed) == sorted(sections) == sorted(COMMANDS)
+
+    def test_every_shared_option_is_described(self) -> None:
+        """The options before the command are those of the first section."""
+        shared = set(_OPTION.findall(self.section("## Options that all commands share")))
+        assert set(_OPTION.findall(self.help_of())) == shared - {"--json"}
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_option_is_described(self, command: str) -> None:
+        """A command's section, with what it refers to, names every option of its --help; and no other, itself."""
+        section = self.section(f"### `{command}`")
+        itself = set(_OPTION.findall(_FENCE.sub("", section)))  # an example may use other commands, too
+        shared = set(_OPTION.findall(self.section("## Options that all commands share")))
+        conditions = set(_OPTION.findall(self.section("## Conditions"))) if "(#conditions)" in section else set()
+        offered = set(_OPTION.findall(self.help_of(command)))
+        assert offered <= itself | shared | conditions
+        assert itself <= offered | shared
