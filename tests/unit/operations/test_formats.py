@@ -139,7 +139,11 @@ def _loop(document: list[dict[str, Any]]) -> None:
     [
         (CHATGPT, _loop, "conversation 2: message .* its own ancestor"),
         (CHATGPT, lambda document: document.append(7), "conversation 3 is not an object"),
-        (CHATGPT, lambda document: [document[0].pop("id"), document[0].pop("conversation_id")], "conversation 1 has no id"),
+        (
+            CHATGPT,
+            lambda document: [document[0].pop("id"), document[0].pop("conversation_id")],
+            "conversation 1 has no id",
+        ),
         (CHATGPT, lambda document: document[1].update(mapping=[]), "conversation 2: mapping must be a dict"),
         (CHATGPT, lambda document: document[0].update(create_time="noon"), "conversation 1: .*seconds since 1970"),
         (CHATGPT, lambda document: document[0].update(create_time=1e300), "conversation 1: .*seconds since 1970"),
@@ -179,13 +183,13 @@ def test_a_zip_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(CLAUDE, "conversations.json")
-    with pytest.raises(InputError, match="unpack it and give the conversations.json"):
+    with pytest.raises(InputError, match="unpack it and give the conversations"):
         detect(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """A file that is not there, or is a folder, is an InputError with its path."""
-    with pytest.raises(InputError, match="absent.jsonl cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"absent\.jsonl cannot be read: No such file"):
         detect(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         detect(tmp_path)

@@ -109,7 +109,9 @@ def test_a_header_names_the_space(lines: Lines) -> None:
 def test_gzip_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
     """A gzipped file, blank lines and the mark that some editors write first are all read, whatever the file's name."""
     path = tmp_path / "entries"
-    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + json.dumps(BARE).encode() + b"\n\n  \r\n" + json.dumps(BARE).encode()))
+    path.write_bytes(
+        gzip.compress(b"\xef\xbb\xbf" + json.dumps(BARE).encode() + b"\n\n  \r\n" + json.dumps(BARE).encode())
+    )
     assert len(read(path)) == 2
 
 
@@ -169,14 +171,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 def test_a_newer_version_is_refused(lines: Lines) -> None:
     """A file of a later format says that this library is to be upgraded."""
-    with pytest.raises(SchemaError, match="line 1.*upgrade"):
+    with pytest.raises(SchemaError, match=r"line 1.*upgrade"):
         read(lines({"llmspell_memory": 2}, BARE))
 
 
 @pytest.mark.parametrize("version", [0, "1", True, None])
 def test_a_header_without_a_version(lines: Lines, version: object) -> None:
     """A header with a version that is none is an InputError."""
-    with pytest.raises(InputError, match="line 1.*header"):
+    with pytest.raises(InputError, match=r"line 1.*header"):
         read(lines({"llmspell_memory": version}))
 
 

@@ -68,14 +68,14 @@ ENTRIES = st.builds(
     ingestion_time=MOMENTS,
     metadata=st.dictionaries(TEXTS, JSON, max_size=3),
     processed=st.booleans(),
-    embedding=st.lists(st.floats(-3e38, 3e38, width=32), min_size=4, max_size=4).filter(any),
+    embedding=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=4, max_size=4).filter(any),
 )
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ENTRIES, max_size=8))
 def test_a_round_trip_keeps_everything(entries: list[EpisodicEntry]) -> None:
-    """Exported with vectors and imported into a new store, every field is the same and every vector equal to the bit."""
+    """Exported with vectors and imported into a new store, every field is the same and every vector bit-equal."""
     first, second = (
         DefaultMemoryManager.with_config(MemoryConfig(service=EmbeddingService(HashingProvider(4)))) for _ in range(2)
     )
@@ -130,7 +130,7 @@ def test_the_same_import_twice_changes_nothing(
         with open_source(path) as source:
             assert import_entries(memory.episodic, source.entries) == expected
     assert memory.episodic.count() == 3
-    assert service.hits + service.misses == 3
+    assert (service.hits, service.misses) == (0, 1)  # equal texts of one batch are one text
 
 
 def test_changed_lines_replace(memory: DefaultMemoryManager) -> None:
@@ -174,9 +174,7 @@ def test_one_id_twice_in_a_file(memory: DefaultMemoryManager) -> None:
     assert sorted(entry.content for entry in memory.episodic.scan()) == ["b", "c"]
 
 
-def test_an_import_stops_before_the_broken_batch(
-    memory: DefaultMemoryManager, lines: Callable[..., Path]
-) -> None:
+def test_an_import_stops_before_the_broken_batch(memory: DefaultMemoryManager, lines: Callable[..., Path]) -> None:
     """A broken line stores nothing of its batch, says how many were stored before, and can be mended and repeated."""
     good = [BARE | {"content": f"turn {n}"} for n in range(10)]
     path, seen = lines(*good, "broken"), list[int]()

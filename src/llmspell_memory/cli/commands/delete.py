@@ -1,0 +1,73 @@
+"""`delete`: remove entries for good."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from llmspell_memory.cli import options
+from llmspell_memory.cli.opening import open_to_read
+from llmspell_memory.cli.render import one_line, print_json
+from llmspell_memory.cli.settings import Settings
+
+
+def delete(
+    ctx: typer.Context,
+    *,
+    entry_id: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="Only the entry with this id; may be given again.")
+    ] = None,
+    session: options.Session = None,
+    role: options.Role = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    processed: options.Processed = None,
+    metadata: options.Metadata = None,
+    namespace: options.Namespace = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Delete every entry; needed where no condition is.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete the entries that meet every condition given, after asking.
+
+    --json prints {"deleted": …}. Exit code 1 when the question was not answered with yes.
+    """
+    settings = options.settings_of(ctx)
+    where = options.filter_of(
+        session=session,
+        role=role,
+        since=since,
+        until=until,
+        processed=processed,
+        metadata=metadata,
+        namespace=namespace,
+        ids=entry_id,
+    )
+    if where.is_everything != everything:
+        raise typer.BadParameter(
+            "give a condition (--id, --session, --until …), or --all to delete everything, but not both"
+        )
+    with open_to_read(settings) as memory:
+        count = memory.episodic.count(where)
+        if count and not yes and not _agreed(count, settings):
+            raise typer.Exit(1)
+        deleted = memory.episodic.delete(where, everything=everything) if count else 0
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        typer.echo(f"deleted {_entries(deleted)}")
+
+
+def _agreed(count: int, settings: Settings) -> bool:
+    sys.stderr.write(f"Delete {_entries(count)} from {one_line(str(settings.db))}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+        return True
+    sys.stderr.write("nothing was deleted (--yes skips the question)\n")
+    return False
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count:,} entries"

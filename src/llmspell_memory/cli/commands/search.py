@@ -1,0 +1,53 @@
+"""`search`: find what is nearest in meaning."""
+
+from typing import Annotated
+
+import typer
+
+from llmspell_memory.cli import options
+from llmspell_memory.cli.opening import open_to_search
+from llmspell_memory.cli.render import console, hit_object, hits_table, print_json
+from llmspell_memory.types import HNSWConfig
+
+
+def search(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question or any text.")],
+    *,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="How many to find.")] = 5,
+    session: options.Session = None,
+    role: options.Role = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    processed: options.Processed = None,
+    metadata: options.Metadata = None,
+    namespace: options.Namespace = None,
+    index: Annotated[
+        options.View,
+        typer.Option("--index", help="exact looks at every vector; hnsw first builds a graph, which costs more."),
+    ] = options.View.EXACT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find the entries nearest in meaning to QUERY, among those that meet every condition given.
+
+    --json prints {"query": …, "hits": [{"score": …, "entry": {…}}, …]}, best first.
+    """
+    settings = options.settings_of(ctx)
+    where = options.filter_of(
+        session=session,
+        role=role,
+        since=since,
+        until=until,
+        processed=processed,
+        metadata=metadata,
+        namespace=namespace,
+    )
+    hnsw = HNSWConfig() if index is options.View.HNSW else None
+    with open_to_search(settings, hnsw=hnsw) as memory:
+        hits = memory.episodic.search(query, k, where=where)
+    if as_json:
+        print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})
+    elif hits:
+        console().print(hits_table(hits))
+    else:
+        typer.echo("nothing found: no entry meets the conditions")

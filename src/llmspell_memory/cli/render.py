@@ -1,0 +1,191 @@
+"""How things look on a terminal: tables, transcripts, times; and that no stored text can drive it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from llmspell_memory.operations.jsonl import DIRECTION, dumped, entry_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from llmspell_memory.types import EpisodicEntry, Hit, SessionSummary, Vector
+
+_WIDTH: Final = 120
+"""Columns where nobody says how many: a pipe, a file."""
+
+_SHOWN: Final = 240
+"""Characters of a content in a table."""
+
+_PICTURES: Final = (
+    {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0x0A}}  # a picture of each, such as ␛
+    | {0x7F: 0x2421}
+    | dict.fromkeys((*range(0x80, 0xA0), *DIRECTION), 0xFFFD)
+)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 (called while a BrokenPipeError is handled; the command's frame ends it quietly)
+
+
+def console() -> Console:
+    """Return a console on stdout that takes every text literally."""
+    given = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return _Console(
+        file=sys.stdout, width=None if given else _WIDTH, markup=False, highlight=False, emoji=False, soft_wrap=False
+    )
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters replaced by pictures of them; line feeds and tabs stay."""
+    return text.translate(_PICTURES)
+
+
+def one_line(text: str, limit: int = _SHOWN) -> str:
+    """Return the start of `text` as a single line."""
+    line = " ".join(visible(text[: 4 * limit]).split())
+    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
+
+
+def minute(moment: datetime) -> str:
+    """Return a moment in UTC to the minute; the heading above it says UTC."""
+    return moment.isoformat(sep=" ", timespec="minutes")[:16]
+
+
+def path_of(namespace: tuple[str, ...]) -> str:
+    """Return a namespace as text."""
+    return one_line(" / ".join(namespace))
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004 (the unit's own)
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document in UTF-8."""
+    sys.stdout.buffer.write((dumped(value, indent=2) + "\n").encode())
+
+
+def hit_object(hit: Hit) -> dict[str, Any]:
+    """Return a hit as a JSON object."""
+    return {"score": hit.score, "entry": entry_object(hit.entry)}
+
+
+def session_object(line: SessionSummary) -> dict[str, Any]:
+    """Return a session's line as a JSON object."""
+    return {
+        "session_id": line.session_id,
+        "namespace": list(line.namespace),
+        "entries": line.entries,
+        "unprocessed": line.unprocessed,
+        "first": line.first.isoformat(),
+        "last": line.last.isoformat(),
+    }
+
+
+def table(*headings: str, right: Iterable[str] = (), title: str | None = None) -> Table:
+    """Return an empty table; columns named in `right` hold numbers."""
+    made = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="bold"
+    )
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    return made
+
+
+def hits_table(hits: list[Hit]) -> Table:
+    """Return a table of hits, best first."""
+    made = table("score", "session", "when (UTC)", "role", "content, id", right=["score"])
+    made.columns[0].no_wrap = made.columns[2].no_wrap = made.columns[3].no_wrap = True
+    made.columns[1].max_width = 26
+    for hit in hits:
+        entry = hit.entry
+        words = Text(one_line(entry.content))
+        words.append(f"\n{one_line(entry.id)}", style="dim")
+        made.add_row(
+            Text(f"{hit.score:.3f}"),
+            Text(one_line(entry.session_id), style="cyan"),
+            Text(minute(entry.timestamp)),
+            Text(one_line(entry.role, 20)),
+            words,
+        )
+    return made
+
+
+def sessions_table(lines: list[SessionSummary]) -> Table:
+    """Return a table of sessions in the order given."""
+    namespaced = any(line.namespace for line in lines)
+    headings = [
+        "session",
+        *(["namespace"] if namespaced else []),
+        "entries",
+        "unprocessed",
+        "first (UTC)",
+        "last (UTC)",
+    ]
+    made = table(*headings, right=["entries", "unprocessed"])
+    for line in lines:
+        cells = [
+            Text(one_line(line.session_id), style="cyan"),
+            *([Text(path_of(line.namespace))] if namespaced else []),
+            *(
+                Text(one)
+                for one in (f"{line.entries:,}", f"{line.unprocessed:,}", minute(line.first), minute(line.last))
+            ),
+        ]
+        made.add_row(*cells)
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Return names and values in two columns."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        grid.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    return grid
+
+
+def entry_facts(entry: EpisodicEntry) -> Table:
+    """Return everything about an entry but its content."""
+    vector = entry.embedding
+    return facts(
+        (
+            ("id", one_line(entry.id)),
+            ("session", one_line(entry.session_id)),
+            ("namespace", path_of(entry.namespace) or "none"),
+            ("role", one_line(entry.role)),
+            ("happened", entry.timestamp.isoformat()),
+            ("learned", entry.ingestion_time.isoformat()),
+            ("processed", "yes" if entry.processed else "no"),
+            ("metadata", visible(dumped(dict(entry.metadata)))),
+            ("vector", "none" if vector is None else _vector_in_short(vector)),
+        )
+    )
+
+
+def _vector_in_short(vector: Vector) -> str:
+    first = ", ".join(f"{number:.3f}" for number in vector[:4].tolist())
+    return f"{len(vector)} numbers: {first}{', …' if len(vector) > 4 else ''}"  # noqa: PLR2004 (as many as shown)
+
+
+def turn(entry: EpisodicEntry) -> Iterable[Text | Padding]:
+    """Yield an entry as a turn of a transcript: a line with who and when, and the whole content below."""
+    head = Text(one_line(entry.role), style="bold cyan")
+    head.append(f"  {minute(entry.timestamp)} UTC", style="dim")
+    yield head
+    yield Padding(Text(visible(entry.content)), (0, 0, 1, 2))

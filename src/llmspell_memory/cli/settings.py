@@ -1,0 +1,41 @@
+"""What was said before the command: which store, which provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ProviderName(StrEnum):
+    """Embedding providers that the command line can make."""
+
+    LOCAL = "local"
+    HASHING = "hashing"
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The global options; None where one was not given.
+
+    Attributes:
+        db: the store's file.
+        db_named: whether the file was named in the command itself, rather than by the environment or not at all.
+        provider: who embeds.
+        model: its model.
+        base_url: where its server is.
+        dimensions: width of its vectors.
+    """
+
+    db: Path
+    db_named: bool = False
+    provider: ProviderName | None = None
+    model: str | None = None
+    base_url: str | None = None
+    dimensions: int | None = None

@@ -1,0 +1,223 @@
+"""What every command does on a store, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from llmspell_memory.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from typer.testing import Result
+
+    Invoke = Callable[..., Result]
+
+COMMANDS = sorted(command.name for command in app.registered_commands if command.name)
+
+
+def document(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def found(result: Result) -> list[str]:
+    return [hit["entry"]["content"] for hit in document(result)["hits"]]
+
+
+def test_the_commands_there_are() -> None:
+    """The list of commands is the documented one."""
+    assert COMMANDS == ["add", "delete", "demo", "export", "import", "search", "sessions", "show", "stats"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_explains_itself(invoke: Invoke, command: str, flag: str) -> None:
+    """Every command has a help text, and every option in it a word about what it does."""
+    result = invoke(command, flag)
+    assert result.exit_code == 0
+    assert len(result.stdout.split("Options:")[0].split()) > 15
+    for registered in app.registered_commands:
+        assert registered.help or (registered.callback is not None and registered.callback.__doc__)
+    options = [line for line in result.stdout.split("Options:")[1].splitlines() if line.startswith("  -")]
+    assert all(len(line.split()) > 1 for line in options)
+
+
+def test_without_arguments_the_help_is_shown() -> None:
+    """The bare command lists what there is."""
+    assert "Commands:" in CliRunner().invoke(app, []).output
+
+
+def test_the_version(invoke: Invoke) -> None:
+    """--version needs no command."""
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("llmspell-memory 0.")
+
+
+class TestAdd:
+    def test_prints_the_id(self, invoke: Invoke) -> None:
+        """An added entry's id is all that is printed, so that a script can take it."""
+        added = invoke("add", "hello", "--session", "s", "--role", "user", new=True)
+        assert added.exit_code == 0
+        entry = document(invoke("show", added.stdout.strip(), "--json"))["entry"]
+        assert (entry["content"], entry["session_id"], entry["role"]) == ("hello", "s", "user")
+        assert len(entry["embedding"]) == 64
+
+    @pytest.mark.parametrize("arguments", [("-",), ()])
+    def test_reads_stdin(self, invoke: Invoke, arguments: tuple[str, ...]) -> None:
+        """Without a text, or with -, the text comes from stdin, without its last line feed."""
+        added = invoke("add", *arguments, "--session", "s", "--role", "u", "--json", stdin="two\nlines\n", new=True)
+        shown = document(invoke("show", document(added)["id"], "--json"))
+        assert shown["entry"]["content"] == "two\nlines"
+
+    def test_a_known_id_is_replaced(self, filled: Invoke) -> None:
+        """Adding with an id that is there replaces the entry."""
+        filled("add", "My dog is called Bob.", "--session", "dogs", "--role", "user", "--id", "d2")
+        assert document(filled("show", "d2", "--json"))["entry"]["content"] == "My dog is called Bob."
+        assert document(filled("stats", "--json"))["entries"] == 4
+
+    def test_builds_no_index(self, filled: Invoke, db: Path) -> None:
+        """An entry is added to an existing store without naming the provider again."""
+        assert filled("add", "x", "--session", "s", "--role", "u").exit_code == 0
+        assert db.exists()
+
+
+class TestSearch:
+    def test_finds_what_is_nearest(self, filled: Invoke) -> None:
+        """The best hit comes first, and -k says how many there are."""
+        assert found(filled("search", "what is my dog called?", "-k", "2", "--json"))[0] == "My dog is called Ada."
+        assert len(found(filled("search", "dog", "-k", "2", "--json"))) == 2
+        assert found(filled("search", "dog", "-k", "0", "--json")) == []
+
+    @pytest.mark.parametrize(
+        ("conditions", "expected"),
+        [
+            (["--session", "dogs"], {"d1", "d2"}),
+            (["--role", "assistant"], {"d2"}),
+            (["--since", "2025-02-01", "--until", "2025-03-01"], {"b1"}),
+            (["--until", "2025-01-05T11:01:00+01:00"], {"d1"}),
+            (["--metadata", "topic=dog"], {"d1"}),
+            (["--metadata", 'topic="dog"', "--metadata", "n=1.0"], {"d1"}),
+            (["--metadata", "n=true"], set()),
+            (["--metadata", "topic=NaN"], set()),
+            (["--processed"], set()),
+            (["--unprocessed", "--session", "bread"], {"b1"}),
+            (["--namespace", "acme"], {"d1"}),
+            (["--namespace", "acme", "--namespace", "bob"], set()),
+        ],
+    )
+    def test_conditions(self, filled: Invoke, conditions: list[str], expected: set[str]) -> None:
+        """Only entries that meet every condition are found."""
+        hits = document(filled("search", "dog", "--json", *conditions))["hits"]
+        assert {hit["entry"]["id"] for hit in hits} == expected
+
+    def test_both_views_find_the_same(self, filled: Invoke) -> None:
+        """The exact and the HNSW view of so few entries give the same hits."""
+        assert filled("search", "dog", "--index", "hnsw").stdout == filled("search", "dog", "--index", "exact").stdout
+
+    def test_for_people(self, filled: Invoke) -> None:
+        """A table holds score, session, time in UTC, role, content and id; nothing found is said."""
+        shown = filled("search", "dog", "-k", "1").stdout
+        for part in ("when (UTC)", "dogs", "2025-01-05 10:0", "dog", "d"):
+            assert part in shown
+        assert "nothing found" in filled("search", "dog", "--session", "none").stdout
+
+
+class TestSessions:
+    def test_counts_what_matches(self, filled: Invoke) -> None:
+        """A session's line counts entries that meet the conditions, latest activity first."""
+        lines = document(filled("sessions", "--json"))["sessions"]
+        assert [(line["session_id"], line["entries"]) for line in lines] == [("lease", 1), ("bread", 1), ("dogs", 2)]
+        (dogs,) = document(filled("sessions", "--role", "assistant", "--json"))["sessions"]
+        assert (dogs["entries"], dogs["first"]) == (1, "2025-01-05T10:01:00+00:00")
+
+    def test_for_people(self, filled: Invoke) -> None:
+        """A table with the namespace where there is one."""
+        assert "acme / alice" in filled("sessions").stdout
+        assert "namespace" not in filled("sessions", "--role", "assistant").stdout
+        assert "no session" in filled("sessions", "--role", "nobody").stdout
+
+
+class TestShow:
+    def test_an_entry(self, filled: Invoke) -> None:
+        """An entry is shown with every field and its content."""
+        shown = filled("show", "b1").stdout
+        for part in (
+            "b1",
+            "bread",
+            "user",
+            "2025-02-05T10:00:00+00:00",
+            "64 numbers",
+            "The sourdough needs another hour.",
+        ):
+            assert part in shown
+
+    def test_a_session(self, filled: Invoke) -> None:
+        """A session is shown as a transcript in the order it happened."""
+        shown = filled("show", "dogs").stdout
+        assert shown.index("called Ada") < shown.index("A good name")
+        entries = document(filled("show", "dogs", "--json"))["entries"]
+        assert [entry["id"] for entry in entries] == ["d1", "d2"]
+
+    def test_one_id_in_two_namespaces(self, filled: Invoke) -> None:
+        """Where two namespaces have the id, the namespace is to be said."""
+        assert "--namespace" in filled("show", "d1").stderr
+        entry = document(filled("show", "d1", "--namespace", "acme", "--json"))["entry"]
+        assert entry["content"] == "The lease ends in September."
+
+    def test_something_unknown(self, filled: Invoke) -> None:
+        """What is neither an entry nor a session is an error."""
+        result = filled("show", "nothing")
+        assert result.exit_code == 1
+        assert "no entry and no session is called 'nothing'" in result.stderr
+
+
+class TestStats:
+    def test_figures(self, filled: Invoke) -> None:
+        """Counts, space and bytes; an index only where one is asked for."""
+        figures = document(filled("stats", "--json"))
+        assert (figures["entries"], figures["sessions"], figures["unprocessed"]) == (4, 3, 4)
+        assert figures["space"] == {"provider": "hashing", "model": None, "dimensions": 64, "metric": "cosine"}
+        assert figures["disk_bytes"] > 0
+        assert figures["index"] is None
+
+    @pytest.mark.parametrize("kind", ["exact", "hnsw"])
+    def test_an_index_is_built_on_request(self, filled: Invoke, kind: str) -> None:
+        """--index builds the index and says what it costs."""
+        index = document(filled("stats", "--index", kind, "--json"))["index"]
+        assert (index["kind"], index["size"]) == (kind, 4)
+        assert index["memory_bytes"] > 0
+        assert "built in" in filled("stats", "--index", kind).stdout
+
+
+class TestDelete:
+    def test_by_condition(self, filled: Invoke) -> None:
+        """What matches is deleted and counted; the rest stays."""
+        assert document(filled("delete", "--session", "dogs", "--yes", "--json")) == {"deleted": 2}
+        assert document(filled("stats", "--json"))["entries"] == 2
+        assert filled("delete", "--session", "dogs", "--yes").stdout == "deleted 0 entries\n"
+
+    def test_by_id(self, filled: Invoke) -> None:
+        """Ids may be given several times."""
+        assert filled("delete", "--id", "d2", "--id", "b1", "-y").stdout == "deleted 2 entries\n"
+
+    def test_it_asks(self, filled: Invoke) -> None:
+        """Only a yes deletes; the question goes to stderr, and anything else ends with exit code 1."""
+        for answer in ("n\n", "", "\n"):
+            refused = filled("delete", "--session", "dogs", stdin=answer)
+            assert refused.exit_code == 1
+            assert "Delete 2 entries" in refused.stderr
+        agreed = filled("delete", "--session", "dogs", stdin="y\n")
+        assert agreed.stdout == "deleted 2 entries\n"
+
+    def test_everything_is_to_be_said(self, filled: Invoke) -> None:
+        """Without a condition --all is needed, with one it is refused."""
+        assert filled("delete", "--yes").exit_code == 2
+        assert filled("delete", "--all", "--session", "dogs", "--yes").exit_code == 2
+        assert document(filled("delete", "--all", "--yes", "--json")) == {"deleted": 4}
