@@ -52,7 +52,7 @@ def demo(
             show.all(pages.question_page(number, answer))
         show(f"{pages.evidence_line(answers)}\n")
         views = measure.both_views(path, service, [answer.vector for answer in answers])
-        show.all(pages.views_page(views, report["entries"]))
+        show.all(pages.views_page(views))
         found = measure.reopened(path, service, memory, answers[0])
         show.all(pages.reopened_page(found))
     if not as_json:

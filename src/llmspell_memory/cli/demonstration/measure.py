@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 K: Final = 10
 _RUNS: Final = 500
-_DISTANCES_PER_CANDIDATE: Final = 12
-"""What native/hnsw.cpp reckons a walk through the graph to cost; where there are fewer vectors, it scans."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +143,6 @@ def _ids(memory: EpisodicMemory, vector: Vector) -> set[str]:
 
 def _recall(found: list[set[str]], truth: list[set[str]]) -> float:
     return sum(len(some & all_) for some, all_ in zip(found, truth, strict=True)) / max(1, sum(map(len, truth)))
-
-
-def scans(entries: int) -> bool:
-    """Say whether an HNSW index of so many entries, with its default parameters, scans them instead of walking."""
-    return entries <= _DISTANCES_PER_CANDIDATE * max(HNSWConfig().ef_search, K)
 
 
 def reopened(path: Path, service: EmbeddingService, before: DefaultMemoryManager, answer: Answer) -> Reopened:
