@@ -32,7 +32,7 @@ def test_the_example(run: Run, tmp_path: Path) -> None:
         "377 entries of 31 sessions in 10 months",
         "✓",
         "recall@10",
-        "both views look at every vector",
+        "the HNSW view, too, looks at every vector",
         "377 after",
     ):
         assert part in result.stdout
