@@ -1,13 +1,15 @@
 """The same memory for asyncio: one thin facade, the same names and arguments, nothing decided twice.
 
-A network embedding is awaited. A read in this process takes microseconds and runs inline; a hop to a thread would cost
-a hundred. What may block (opening, writing, rebuilding) goes to one thread of the manager's own, in the order it was
-asked, and once begun is finished, whoever stops waiting for it.
+A network embedding is awaited. A search takes microseconds and runs inline; a hop to a thread would cost a hundred.
+Writes go to one thread of the manager's own, in the order their vectors are ready, and once begun are finished, whoever
+stops waiting for them. Opening, rebuilding, and reads that may be long go to asyncio's threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
@@ -34,6 +36,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _EVERYTHING = Filter()
+_PAGE = 256
+"""Entries of a scan fetched in one visit to a thread."""
 
 
 class _Worker:
@@ -87,13 +91,13 @@ class AsyncEpisodicMemory:
 
     async def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """See `EpisodicMemory.get_session`."""
-        return self._sync.get_session(session_id, namespace=namespace)
+        return await asyncio.to_thread(self._sync.get_session, session_id, namespace=namespace)
 
     async def list_unprocessed(
         self, session_id: str | None = None, *, limit: int | None = None, namespace: tuple[str, ...] = ()
     ) -> list[EpisodicEntry]:
         """See `EpisodicMemory.list_unprocessed`."""
-        return self._sync.list_unprocessed(session_id, limit=limit, namespace=namespace)
+        return await asyncio.to_thread(self._sync.list_unprocessed, session_id, limit=limit, namespace=namespace)
 
     async def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
         """See `EpisodicMemory.mark_processed`."""
@@ -109,21 +113,22 @@ class AsyncEpisodicMemory:
 
     async def list_sessions_with_unprocessed(self, *, namespace: tuple[str, ...] = ()) -> list[str]:
         """See `EpisodicMemory.list_sessions_with_unprocessed`."""
-        return self._sync.list_sessions_with_unprocessed(namespace=namespace)
+        return await asyncio.to_thread(self._sync.list_sessions_with_unprocessed, namespace=namespace)
 
     async def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
         """See `EpisodicMemory.sessions`."""
-        return self._sync.sessions(where)
+        return await asyncio.to_thread(self._sync.sessions, where)
 
     async def scan(self, where: Filter = _EVERYTHING, *, limit: int | None = None) -> AsyncIterator[EpisodicEntry]:
-        """See `EpisodicMemory.scan`; other tasks run between its entries."""
-        for entry in self._sync.scan(where, limit=limit):
-            yield entry
-            await asyncio.sleep(0)
+        """See `EpisodicMemory.scan`; other tasks run while it reads."""
+        entries = self._sync.scan(where, limit=limit)
+        while page := await asyncio.to_thread(lambda: list(itertools.islice(entries, _PAGE))):
+            for entry in page:
+                yield entry
 
     async def count(self, where: Filter = _EVERYTHING) -> int:
         """See `EpisodicMemory.count`."""
-        return self._sync.count(where)
+        return await asyncio.to_thread(self._sync.count, where)
 
 
 class AsyncMemoryManager:
@@ -151,8 +156,14 @@ class AsyncMemoryManager:
 
     @classmethod
     async def with_config(cls, config: MemoryConfig) -> Self:
-        """See `DefaultMemoryManager.with_config`."""
-        return cls._over(await asyncio.to_thread(DefaultMemoryManager.with_config, config))
+        """See `DefaultMemoryManager.with_config`; always warm: a search must not build an index on the event loop."""
+        warm = dataclasses.replace(config, warm=True)
+        opening = asyncio.ensure_future(asyncio.to_thread(DefaultMemoryManager.with_config, warm))
+        try:
+            return cls._over(await asyncio.shield(opening))
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
 
     @classmethod
     def _over(cls, manager: DefaultMemoryManager) -> Self:
@@ -180,7 +191,7 @@ class AsyncMemoryManager:
 
     async def stats(self) -> MemoryStats:
         """See `DefaultMemoryManager.stats`."""
-        return self._sync.stats()
+        return await asyncio.to_thread(self._sync.stats)
 
     async def set_ef_search(self, ef_search: int) -> None:
         """See `DefaultMemoryManager.set_ef_search`."""
@@ -197,8 +208,10 @@ class AsyncMemoryManager:
     async def close(self) -> None:
         """See `DefaultMemoryManager.close`; waits for writes that were begun."""
         if not self._worker.stopped:
-            await self._worker.run(self._sync.close)
-            self._worker.stop()
+            try:
+                await self._worker.run(self._sync.close)
+            finally:
+                self._worker.stop()
 
     async def __aenter__(self) -> Self:
         return self
@@ -207,3 +220,9 @@ class AsyncMemoryManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _close_unwanted(opening: asyncio.Future[DefaultMemoryManager]) -> None:
+    """Close a memory whose opener was cancelled while it was being opened."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
 from llmspell_memory.config import EpisodicBackendType, MemoryConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
-from llmspell_memory.errors import ConfigError
+from llmspell_memory.errors import ConfigError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.types import HNSWConfig, MemoryStats
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TYPES = {"hnsw": EpisodicBackendType.HNSW, "exact": EpisodicBackendType.IN_MEMORY}
-
 
 class DefaultMemoryManager:
     """A memory that is open.
@@ -30,11 +28,19 @@ class DefaultMemoryManager:
         backend: keeps the entries; any object with the members of `EpisodicBackend`. Closed with the manager.
         service: embeds texts, in the space of the backend. Not closed: it may serve others.
 
+    Raises:
+        SchemaError: backend and service are of different embedding spaces.
+
     Most callers use `new_in_memory`, `new_in_memory_with_embeddings` or `with_config` instead. A context manager; may
     be used from several threads.
     """
 
     def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
+        if backend.space != service.space:
+            raise SchemaError(
+                f"the backend holds vectors of {backend.space}, the service makes those of {service.space}; give it "
+                "the service that its vectors were made with"
+            )
         self._backend = backend
         self._service = service
         self._episodic = EpisodicMemory(backend, service)
@@ -97,7 +103,7 @@ class DefaultMemoryManager:
     @property
     def backend_name(self) -> str:
         """Which view answers searches: "HNSW" or "InMemory"."""
-        return self.stats().backend
+        return str(EpisodicBackendType.HNSW if self._backend.hnsw else EpisodicBackendType.IN_MEMORY)
 
     def stats(self) -> MemoryStats:
         """Return figures: counts, index and its parameters, bytes in memory and on disk, cache hits."""
@@ -105,7 +111,7 @@ class DefaultMemoryManager:
         fields = {field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)}
         return MemoryStats(
             **fields,
-            backend=str(_TYPES[stats.index.kind]),
+            backend=self.backend_name,
             cache_hits=self._service.hits,
             cache_misses=self._service.misses,
         )
@@ -146,7 +152,7 @@ class DefaultMemoryManager:
         self._backend.configure(hnsw, rebuild=True)
 
     def _hnsw(self) -> HNSWConfig:
-        hnsw = self._backend.stats().index.config
+        hnsw = self._backend.hnsw
         if hnsw is None:
             raise ConfigError("this memory searches exactly and has no HNSW index to change")
         return hnsw

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from llmspell_memory.errors import InputError, NotFoundError
 from llmspell_memory.types import EpisodicEntry, Filter
@@ -13,7 +10,7 @@ from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from numpy.typing import ArrayLike
@@ -56,18 +53,20 @@ class EpisodicMemory:
         return batch.ids
 
     def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
-        """Return the entry with this id, its vector with it.
+        """Return the entry with this id, its vector with it: the one of `namespace` itself, or the only one below it.
 
         Raises:
-            NotFoundError: there is none under `namespace`.
-            InputError: several namespaces below `namespace` have one; say which is meant.
+            NotFoundError: there is none.
+            InputError: several namespaces below `namespace` have one, and it has none itself; say which is meant.
         """
-        found = list(self._backend.scan(Filter(ids=frozenset([entry_id]), namespace=namespace), limit=2))
+        where = Filter(ids=frozenset([checked_text(entry_id, name="entry_id")]), namespace=namespace)
+        found = list(self._backend.scan(where))
         if not found:
             raise NotFoundError(f"no entry has the id {_shortened(entry_id)}")
-        if len(found) > 1:
+        exact = [entry for entry in found if entry.namespace == where.namespace]
+        if len(found) > 1 and not exact:
             raise InputError(f"several namespaces have an entry {_shortened(entry_id)}; pass namespace=")
-        return found[0]
+        return (exact or found)[0]
 
     def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
         """Return the k entries nearest in meaning to `query` among those that match `where`, best first.
@@ -84,8 +83,8 @@ class EpisodicMemory:
             EmbeddingError: the text could not be embedded.
         """
         k = checked_k(k)
-        vector = self._query_vector(query)
-        return self._backend.search(vector, k, where)
+        where = checked_where(where)
+        return self._backend.search(self._query_vector(query), k, where)
 
     def _query_vector(self, query: str | ArrayLike) -> Vector:
         if isinstance(query, str):
@@ -94,6 +93,7 @@ class EpisodicMemory:
 
     def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """Return a session's entries in the order they happened; [] for an unknown session."""
+        session_id = checked_text(session_id, name="session_id")
         return list(self._backend.scan(Filter(session_id=session_id, namespace=namespace)))
 
     def list_unprocessed(
@@ -106,7 +106,9 @@ class EpisodicMemory:
 
     def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
         """Mark entries as processed and return how many were not before; unknown ids are ignored."""
-        return self._backend.mark_processed(Filter(ids=_id_set(ids), namespace=namespace))
+        if ids is None:
+            raise InputError("ids must be a collection of texts, got None")
+        return self._backend.mark_processed(Filter(ids=ids, namespace=namespace))  # type: ignore[arg-type]  # checked there
 
     def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:
         """Delete entries that happened before `moment` and return how many."""
@@ -116,7 +118,7 @@ class EpisodicMemory:
 
     def delete(self, where: Filter, *, everything: bool = False) -> int:
         """Delete entries that match and return how many; a filter without conditions needs `everything=True`."""
-        if where.is_everything and not everything:
+        if checked_where(where).is_everything and not everything:
             raise InputError("this filter has no condition and would delete everything; say so with everything=True")
         return self._backend.delete(where)
 
@@ -127,15 +129,15 @@ class EpisodicMemory:
 
     def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
         """Return one line per session with matching entries, counting those, latest activity first."""
-        return self._backend.sessions(where)
+        return self._backend.sessions(checked_where(where))
 
     def scan(self, where: Filter = _EVERYTHING, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries with their vectors in the order they happened; memory stays bounded."""
-        return self._backend.scan(where, limit=None if limit is None else checked_k(limit))
+        """Yield matching entries with their vectors in the order they happened, as they were when the scan began."""
+        return self._backend.scan(checked_where(where), limit=None if limit is None else checked_k(limit))
 
     def count(self, where: Filter = _EVERYTHING) -> int:
         """Return how many entries match."""
-        return self._backend.count(where)
+        return self._backend.count(checked_where(where))
 
 
 class Batch:
@@ -162,9 +164,10 @@ class Batch:
 
     def finished(self, vectors: Matrix) -> Sequence[EpisodicEntry]:
         """Return the entries, those without a vector with theirs from `vectors`, in the order of `texts`."""
-        rows = iter(np.array(vectors))
+        rows = iter(vectors)
         return [
-            entry if entry.embedding is not None else entry.changed(embedding=next(rows)) for entry in self._entries
+            entry if entry.embedding is not None else entry.changed(embedding=_own(next(rows)))
+            for entry in self._entries
         ]
 
 
@@ -174,10 +177,18 @@ def _checked_entry(entry: object) -> EpisodicEntry:
     return entry
 
 
-def _id_set(ids: Iterable[str]) -> frozenset[str]:
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise InputError(f"ids must be a collection of texts, got {type(ids).__name__}")
-    return Filter(ids=frozenset(ids)).ids or frozenset()
+def _own(row: Vector) -> Vector:
+    """A row that keeps no batch alive and that nobody can change."""
+    vector = row.copy()
+    vector.flags.writeable = False
+    return vector
+
+
+def checked_where(where: object) -> Filter:
+    """Return `where` if it is a Filter."""
+    if not isinstance(where, Filter):
+        raise InputError(f"where must be a Filter such as Filter(session_id=...), got {type(where).__name__}")
+    return where
 
 
 def _shortened(text: str) -> str:

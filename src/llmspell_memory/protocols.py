@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import (
         BackendStats,
+        EmbeddingSpace,
         EpisodicEntry,
         Filter,
         Hit,
@@ -96,15 +97,22 @@ class EpisodicBackend(Protocol):
     An entry's identity is (namespace, id). Every entry given to `add` carries a vector of the backend's space.
     """
 
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of its vectors."""
+        ...
+
+    @property
+    def hnsw(self) -> HNSWConfig | None:
+        """Parameters of its HNSW index; None when it searches exactly."""
+        ...
+
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
         ...
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries with their vectors, ordered by (timestamp, id); memory stays bounded.
-
-        What is written while it runs may be met or not; nothing comes twice, and nothing else is missed.
-        """
+        """Yield matching entries with their vectors, ordered by (timestamp, id), as they were when the scan began."""
         ...
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:

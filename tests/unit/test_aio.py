@@ -152,6 +152,23 @@ def test_many_tasks_share_one_memory(tmp_path: Path) -> None:
     asyncio.run(use())
 
 
+def test_a_cancelled_opening_is_closed_again(tmp_path: Path) -> None:
+    """Whoever stops waiting for a memory to open leaves no open file behind."""
+    config = MemoryConfig(service=EmbeddingService(HashingProvider(16)), path=tmp_path / "m.db")
+
+    async def use() -> None:
+        opening = asyncio.create_task(AsyncMemoryManager.with_config(config))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await asyncio.sleep(0.5)
+
+    asyncio.run(use())
+    assert [one.name for one in tmp_path.iterdir()] == ["m.db"]  # the log goes with the last connection
+
+
 def test_closing_is_final() -> None:
     """Close waits for writes, may be repeated, and makes any use a ClosedError."""
 

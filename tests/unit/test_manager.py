@@ -170,6 +170,12 @@ def test_a_backend_of_ones_own_can_be_given(service: EmbeddingService) -> None:
     assert backend.closed == 1
 
 
+def test_a_service_must_fit_its_backend(service: EmbeddingService) -> None:
+    """A backend of one embedding space and a service of another are refused together."""
+    with pytest.raises(SchemaError, match=r"64 dimensions.*32 dimensions"):
+        DefaultMemoryManager(LocalBackend(service.space), EmbeddingService(HashingProvider(32)))
+
+
 def test_reads_go_on_while_the_index_is_rebuilt(service: EmbeddingService, tmp_path: Path) -> None:
     """While a rebuild runs, searches answer from the old index and writes are not lost to the new one."""
     import threading  # noqa: PLC0415

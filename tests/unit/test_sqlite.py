@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from llmspell_memory import CorruptDataError, EmbeddingSpace, EpisodicEntry, Filter, SchemaError, StorageError
+from llmspell_memory import (
+    ConfigError,
+    CorruptDataError,
+    EmbeddingSpace,
+    EpisodicEntry,
+    Filter,
+    SchemaError,
+    StorageError,
+)
 from llmspell_memory import UnavailableError as Unavailable
 from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.sqlite import connection
@@ -22,6 +32,8 @@ from llmspell_memory.types import HNSWConfig
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from llmspell_memory.backends.view import Changes
 
 SPACE = EmbeddingSpace(provider="test", model=None, dimensions=4)
 EVERYTHING = Filter()
@@ -47,6 +59,16 @@ def ids(backend: SQLiteBackend, where: Filter = EVERYTHING) -> list[str]:
     return [one.id for one in backend.scan(where)]
 
 
+def changes(backend: SQLiteBackend, since: int = 0) -> list[Changes]:
+    """Read the feed of changes to its end."""
+    batches: list[Changes] = []
+    with backend._connections.read() as db:
+        while batch := backend._changes(db, since):
+            batches.append(batch)
+            since = batch.reached
+    return batches
+
+
 def test_a_file_can_be_opened_without_knowing_its_space(path: Path, backend: SQLiteBackend) -> None:
     """Given no space, the recorded one is taken; a file that is not there is not made."""
     backend.add(some(3))
@@ -66,6 +88,7 @@ def test_other_files_are_refused_unharmed(tmp_path: Path) -> None:
         db.execute("CREATE TABLE precious (x)")
     db.close()
     text.write_text("not a database " * 100)
+    before = theirs.read_bytes()
     with pytest.raises(SchemaError, match="another application"):
         SQLiteBackend(theirs, SPACE)
     with pytest.raises(CorruptDataError, match="not a SQLite file"):
@@ -75,9 +98,8 @@ def test_other_files_are_refused_unharmed(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="does its folder exist"):
         SQLiteBackend(tmp_path / "no" / "folder.db", SPACE)
     assert text.read_text() == "not a database " * 100
-    with sqlite3.connect(theirs) as db:
-        assert [name for (name,) in db.execute("SELECT name FROM sqlite_schema")] == ["precious"]
-    db.close()
+    assert theirs.read_bytes() == before
+    assert {one.name for one in tmp_path.iterdir()} == {"theirs.db", "notes.txt"}
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path, backend: SQLiteBackend) -> None:
@@ -110,15 +132,26 @@ def test_a_row_that_cannot_be_read_is_named(path: Path, backend: SQLiteBackend, 
         ids(backend)
 
 
-def test_a_damaged_vector_stops_the_index_with_its_label(path: Path, backend: SQLiteBackend) -> None:
-    """Building the index over a vector of the wrong size is a CorruptDataError, not a shifted index."""
+@pytest.mark.parametrize("blob", ["x'0102030405'", "x'0000c07f0000c07f0000c07f0000c07f'", "'0123456789abcdef'"])
+def test_a_damaged_vector_stops_the_index_with_its_label(path: Path, backend: SQLiteBackend, blob: str) -> None:
+    """Building the index over a vector of the wrong size, or of NaN, is a CorruptDataError, not a wrong index."""
     backend.add(some(3))
     backend.close()
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE vectors_1 SET vector = x'0102030405' WHERE label = 2")
+        db.execute(f"UPDATE vectors_1 SET vector = {blob} WHERE label = 2")  # noqa: S608 (the test's own)
     db.close()
     with pytest.raises(CorruptDataError, match="label 2"):
         SQLiteBackend(path, SPACE)
+
+
+def test_damaged_metadata_is_told_by_a_filter_too(path: Path, backend: SQLiteBackend) -> None:
+    """A metadata filter that meets unreadable metadata raises CorruptDataError rather than passing the row over."""
+    backend.add(some(3))
+    with sqlite3.connect(path) as db:
+        db.execute("""UPDATE entries SET metadata = '{"k":"v"' WHERE id = 'n1'""")
+    db.close()
+    with pytest.raises(CorruptDataError, match="metadata"):
+        backend.count(Filter(metadata={"k": "v"}))
 
 
 def test_a_failed_batch_leaves_nothing(path: Path, backend: SQLiteBackend) -> None:
@@ -178,9 +211,9 @@ def test_every_driver_error_is_translated(path: Path, code: int, kind: type[Exce
 def test_a_replaced_entry_with_the_same_vector_does_not_touch_the_index(backend: SQLiteBackend) -> None:
     """Adding what is already there again changes the row, but gives the index no work."""
     backend.add(some(3))
-    before = list(backend._changes(0))[-1]
+    before = changes(backend)[-1]
     backend.add([one.changed(content="edited") for one in some(3)])
-    assert [batch.labels.tolist() for batch in backend._changes(before.reached)] == [[]]
+    assert [batch.labels.tolist() for batch in changes(backend, before.reached)] == [[]]
     assert [one.content for one in backend.scan(EVERYTHING)] == ["edited"] * 3
 
 
@@ -188,12 +221,12 @@ def test_changes_are_told_in_pages_that_can_be_continued(backend: SQLiteBackend)
     """The feed of changes tells every live vector once, the gone ones as gone, and can be taken up at any page."""
     backend.add(some(1500))
     backend.delete(Filter(ids=frozenset({"n3", "n1499"})))
-    pages = list(backend._changes(0))
+    pages = changes(backend)
     assert [len(page.labels) for page in pages] == [512, 512, 474]
     labels = np.concatenate([page.labels for page in pages]).tolist()
     assert len(labels) == len(set(labels)) == 1498
     assert {4, 1500} <= {label for page in pages for label in page.gone.tolist()}
-    rest = list(backend._changes(pages[0].reached))
+    rest = changes(backend, pages[0].reached)
     assert np.concatenate([page.labels for page in rest]).tolist() == labels[512:]
 
 
@@ -265,3 +298,80 @@ def test_closing_leaves_one_file(path: Path, backend: SQLiteBackend) -> None:
     assert backend.stats().disk_bytes >= path.stat().st_size
     backend.close()
     assert [one.name for one in path.parent.iterdir()] == ["memory.db"]
+
+
+def test_a_path_means_what_it_meant_when_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is settled on opening: changing the working directory later changes no file."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    backend = SQLiteBackend("memory.db", SPACE, warm=False)
+    monkeypatch.chdir(tmp_path / "other")
+    backend.add(some(3))
+    assert ids(backend) == ["n0", "n1", "n2"]
+    backend.close()
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_memory_is_no_file() -> None:
+    """SQLite's ":memory:" would give every connection a store of its own, so it is refused with the alternative."""
+    with pytest.raises(ConfigError, match="LocalBackend"):
+        SQLiteBackend(":memory:", SPACE)
+
+
+def test_an_existing_file_opens_beside_a_writer(path: Path, backend: SQLiteBackend) -> None:
+    """Opening a store that is up to date waits for no writer."""
+    backend.add(some(3))
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    again = SQLiteBackend(path, SPACE)
+    assert len(ids(again)) == 3
+    again.close()
+    writer.execute("ROLLBACK")
+    writer.close()
+
+
+def test_a_scan_is_of_one_moment(backend: SQLiteBackend) -> None:
+    """Entries moved in time, added and deleted while a scan runs neither come twice nor go missing."""
+    backend.add(some(1200))
+    scan = backend.scan(EVERYTHING)
+    seen = [next(scan).id]
+    moved = [one.changed(timestamp=entry("x", minute=2000 if one.id == "n3" else -5).timestamp) for one in some(1101)]
+    backend.add([moved[3], moved[1100]])
+    backend.delete(Filter(ids=frozenset({"n1150"})))
+    seen += [one.id for one in scan]
+    assert seen == [f"n{n}" for n in range(1200)]
+
+
+def test_changing_ef_search_of_a_cold_backend_builds_nothing(path: Path) -> None:
+    """A backend that waits for its first search goes on waiting."""
+    backend = SQLiteBackend(path, SPACE, hnsw=HNSWConfig(), warm=False)
+    backend.configure(HNSWConfig(ef_search=99))
+    backend.add(some(20))
+    assert backend.stats().index.size == 0
+    assert len(backend.search(np.ones(4, np.float32), 20, EVERYTHING)) == 20
+    assert backend.stats().index.config == HNSWConfig(ef_search=99)
+    backend.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_is_told_to_open_its_own(path: Path, backend: SQLiteBackend) -> None:
+    """In a forked child every use is a StorageError that says so, and closing there leaves the parent's store whole."""
+    backend.add(some(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads
+        child = os.fork()
+    if child == 0:
+        refused = 0
+        for use in (lambda: backend.add(some(5)), lambda: backend.count(EVERYTHING), lambda: ids(backend)):
+            try:
+                use()
+            except StorageError as error:
+                refused += "forked" in str(error)
+        backend.close()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    backend.add(some(6))
+    backend.close()
+    again = SQLiteBackend(path, SPACE)
+    assert len(ids(again)) == 6
+    again.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 from collections import defaultdict
@@ -39,7 +40,17 @@ class LocalBackend:
         self._rows = _Rows()
         self._closed = False
         self._lock = threading.Lock()  # of the rows; taken after the view's lock where both are needed
-        self._view = IndexView(space, hnsw, self._changes)
+        self._view = IndexView(space, hnsw, rows=self._open_rows, changes=self._changes)
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of the vectors."""
+        return self._space
+
+    @property
+    def hnsw(self) -> HNSWConfig | None:
+        """Parameters of the index; None when it is exact."""
+        return self._view.hnsw
 
     @contextmanager
     def _open_rows(self) -> Iterator[_Rows]:
@@ -48,20 +59,18 @@ class LocalBackend:
                 raise ClosedError("this backend is closed")
             yield self._rows
 
-    def _changes(self, since: int) -> Iterator[Changes]:
-        with self._lock:
-            labels = self._rows.changed_after(since)
-            live = [label for label in labels if label in self._rows.entries]
-            gone = [label for label in labels if label not in self._rows.entries]
-            vectors = [self._rows.entries[label].embedding for label in live]
-            reached = self._rows.seq
-        if labels:
-            yield Changes(
-                reached=reached,
-                gone=np.array(gone, np.int64),
-                labels=np.array(live, np.int64),
-                vectors=np.array(vectors, np.float32).reshape(len(live), self._space.dimensions),
-            )
+    def _changes(self, rows: _Rows, since: int) -> Changes | None:
+        if rows.seq <= since:
+            return None
+        labels = rows.changed_after(since)
+        live = [label for label in labels if label in rows.entries]
+        vectors = [rows.entries[label].embedding for label in live]
+        return Changes(
+            reached=rows.seq,
+            gone=np.array([label for label in labels if label not in rows.entries], np.int64),
+            labels=np.array(live, np.int64),
+            vectors=np.array(vectors, np.float32).reshape(len(live), self._space.dimensions),
+        )
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
@@ -77,30 +86,28 @@ class LocalBackend:
         with self._open_rows() as rows:
             entries = [rows.entries[label] for label in rows.matching(where)]
         entries.sort(key=lambda entry: (entry.timestamp, entry.id))
-        yield from entries[:limit]
+        yield from map(_own, entries[:limit])
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         with self._open_rows() as rows:
-            among = None if where.is_everything else np.array(rows.matching(where), np.int64)
-        try:
-            return self._hits(*self._view.search(vector, k, among))
-        except KeyError:  # a row was deleted, and the view had not caught up yet
-            with self._view.lock:
-                self._view.catch_up()
-                with self._open_rows() as rows:
-                    return self._hits(*self._view.search(vector, k, np.array(rows.matching(where), np.int64)))
-
-    def _hits(self, labels: Labels, scores: Vector) -> list[Hit]:
-        entries = self._rows.entries
-        return [Hit(entries[label], score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
+            moment = rows.seq
+            among = rows.labels(where)
+        if self._view.moment == moment:
+            labels, scores = self._view.search(vector, k, among)
+            with self._open_rows() as rows:
+                if self._view.moment == rows.seq == moment:
+                    return rows.hits(labels, scores)
+        with self._view.lock, self._open_rows() as rows:  # the index was behind, or a write came between
+            self._view.catch_up(rows)
+            return rows.hits(*self._view.search(vector, k, rows.labels(where)))
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         with self._open_rows() as rows:
             fresh = [label for label in rows.matching(where) if not rows.entries[label].processed]
             for label in fresh:
-                rows.entries[label] = rows.entries[label].changed(processed=True)
+                rows.mark(label)
         return len(fresh)
 
     def delete(self, where: Filter) -> int:
@@ -164,6 +171,7 @@ class LocalBackend:
         with self._lock:
             self._closed = True
             self._rows = _Rows()
+        self._view.release()
 
 
 class _Rows:
@@ -184,21 +192,27 @@ class _Rows:
             label = self._next_label
             self._next_label += 1
         else:
-            old = self.entries[label]
-            entry = entry.changed(ingestion_time=old.ingestion_time)
-            del self._by_session[old.session_id][label]
-        self.entries[label] = entry
+            entry = entry.changed(ingestion_time=self.entries[label].ingestion_time)
+            self._forget(label)
+        self.entries[label] = _own(entry)
         self._by_id[entry.id][label] = None
         self._by_session[entry.session_id][label] = None
         self._note(label)
 
+    def mark(self, label: int) -> None:
+        self.entries[label] = self.entries[label].changed(processed=True)
+        self.seq += 1
+
     def drop(self, label: int) -> None:
+        self._forget(label)
+        self._note(label)
+
+    def _forget(self, label: int) -> None:
         entry = self.entries.pop(label)
         for labels, key in ((self._by_id, entry.id), (self._by_session, entry.session_id)):
             del labels[key][label]
             if not labels[key]:
                 del labels[key]
-        self._note(label)
 
     def matching(self, where: Filter) -> list[int]:
         """Labels of the entries that match, in the order they were added."""
@@ -210,6 +224,15 @@ class _Rows:
             near = self.entries
         return [label for label in near if where.matches(self.entries[label])]
 
+    def labels(self, where: Filter) -> Labels | None:
+        """The same as an array; None where everything matches."""
+        return None if where.is_everything else np.array(self.matching(where), np.int64)
+
+    def hits(self, labels: Labels, scores: Vector) -> list[Hit]:
+        return [
+            Hit(_own(self.entries[label]), score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+        ]
+
     def _note(self, label: int) -> None:
         self._label_at.pop(self._changed_at.get(label, -1), None)
         self.seq += 1
@@ -220,3 +243,8 @@ class _Rows:
         """Labels that got a new vector or were dropped after `seq`, oldest change first."""
         recent = itertools.takewhile(lambda at: at > seq, reversed(self._label_at))
         return [self._label_at[at] for at in recent][::-1]
+
+
+def _own(entry: EpisodicEntry) -> EpisodicEntry:
+    """The entry with metadata of its own: what callers do to theirs leaves the store alone."""
+    return entry.changed(metadata=copy.deepcopy(entry.metadata)) if entry.metadata else entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ClosedError, ConfigError, DimensionError, InputError, NotFoundError
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.testing.indexes import gaussian, oracle_scores
-from llmspell_memory.types import EpisodicEntry, Filter, Hit
+from llmspell_memory.types import EpisodicEntry, Filter, Hit, HNSWConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,6 +168,25 @@ class BackendContract(ABC):
         assert memory.delete_before(START + timedelta(days=1), namespace=("acme",)) == 1
         assert contents(list(memory.scan())) == ["ours"]
 
+    def test_an_entry_of_a_parent_namespace_can_be_addressed(self, memory: EpisodicMemory) -> None:
+        """Where a namespace itself has the id, that entry is meant, not one further down."""
+        memory.add_many([entry("up", id="x", namespace=("acme",)), entry("down", id="x", namespace=("acme", "bob"))])
+        assert memory.get("x", namespace=("acme",)).content == "up"
+        assert memory.get("x", namespace=("acme", "bob")).content == "down"
+
+    def test_what_callers_do_to_their_objects_leaves_the_store_alone(self, memory: EpisodicMemory) -> None:
+        """Neither metadata nor vectors of entries given in or handed out are the store's own."""
+        given = entry("x", id="x", metadata={"k": [1]})
+        memory.add(given)
+        vector = np.array(memory.get("x").embedding)
+        for one in (given, memory.get("x"), memory.search("x", 1)[0].entry, next(memory.scan())):
+            one.metadata["k"].append(2)  # type: ignore[union-attr]
+            if one.embedding is not None:
+                with pytest.raises(ValueError, match="read-only"):
+                    one.embedding[:] = 0
+        assert memory.get("x").metadata == {"k": [1]}
+        np.testing.assert_array_equal(memory.get("x").embedding, vector)
+
     # --- processed, sessions, deletes
 
     def test_marking_processed_hides_nothing(self, memory: EpisodicMemory) -> None:
@@ -299,6 +319,40 @@ class BackendContract(ABC):
             order = np.argsort(-oracle_scores(small, query, "cosine"))
             assert contents(hits) == [f"n{7 + 2000 * row}" for row in order]
 
+    def test_a_filtered_search_is_whole_beside_a_writer(self, memory: EpisodicMemory) -> None:
+        """While entries are exchanged for others, a search always finds k of those that match, and only such."""
+        vectors = gaussian(40, DIMENSIONS)
+        where = Filter(metadata={"kind": "kept"}, processed=False)
+        done = threading.Event()
+        faults: list[str] = []
+
+        def generation(number: int) -> list[EpisodicEntry]:
+            return [
+                entry(f"{number}", id=f"{number}-{row}", metadata={"kind": "kept"}, embedding=vector)
+                for row, vector in enumerate(vectors[:20])
+            ]
+
+        def read() -> None:
+            while not done.is_set():
+                hits = memory.search(vectors[30], 20, where=where)
+                if len(hits) != 20:
+                    faults.append(f"{len(hits)} hits")
+                if any(hit.entry.processed or hit.entry.metadata.get("kind") != "kept" for hit in hits):
+                    faults.append("a hit that does not match")
+
+        memory.add_many(entry(f"n{n}", f"s{n}", embedding=vector) for n, vector in enumerate(gaussian(500, DIMENSIONS)))
+        memory.add_many(generation(0))
+        reader = threading.Thread(target=read)
+        reader.start()
+        for number in range(1, 100):
+            memory.add_many(generation(number))
+            gone = frozenset(f"{number - 1}-{row}" for row in range(20))
+            memory.mark_processed(gone)
+            memory.delete(Filter(ids=gone))
+        done.set()
+        reader.join()
+        assert faults == []
+
     # --- odd input
 
     @pytest.mark.parametrize(
@@ -339,6 +393,27 @@ class BackendContract(ABC):
                 EpisodicEntry("s", "user", bad)  # type: ignore[arg-type]
             with pytest.raises(InputError, match="session_id"):
                 Filter(session_id=bad) if bad is not None else EpisodicEntry(bad, "user", "x")  # type: ignore[arg-type]
+
+    def test_nothing_given_is_not_everything(self, memory: EpisodicMemory) -> None:
+        """None where an id, a session, a moment or a filter belongs is an error, never "all of them"."""
+        memory.add_many([entry("one"), entry("two", "s2")])
+        nothing: Any = None
+        for use in (
+            lambda: memory.get(nothing),
+            lambda: memory.get_session(nothing),
+            lambda: memory.mark_processed(nothing),
+            lambda: memory.mark_processed("one"),
+            lambda: memory.delete_before(nothing),
+            lambda: memory.delete(nothing),
+            lambda: memory.search("one", 1, where=nothing),
+            lambda: memory.count(nothing),
+            lambda: memory.sessions(nothing),
+            lambda: memory.scan(nothing),
+            lambda: memory.get_session("s1", namespace=nothing),
+        ):
+            with pytest.raises(InputError):
+                use()
+        assert memory.count(Filter(processed=False)) == 2
 
     def test_queries_and_k_at_their_limits(self, memory: EpisodicMemory) -> None:
         """A k of 0 is nothing, beyond the entries is all, below 0 and an empty query are errors."""
@@ -386,8 +461,6 @@ class BackendContract(ABC):
 
     def test_the_view_can_be_changed_while_open(self, manager: DefaultMemoryManager) -> None:
         """Exact to HNSW, other parameters and back: every entry stays and every search answers."""
-        from llmspell_memory.types import HNSWConfig  # noqa: PLC0415 (beside its only use)
-
         vectors = gaussian(300, DIMENSIONS)
         manager.episodic.add_many([entry(f"n{n}", embedding=vector) for n, vector in enumerate(vectors)])
         misses = manager.service.misses
@@ -407,6 +480,19 @@ class BackendContract(ABC):
         assert manager.stats().index.config == HNSWConfig(m=8, ef_construction=50, ef_search=77)
         assert contents(manager.episodic.search(vectors[8], 1)) == ["n8"]
         assert manager.service.misses == misses
+
+    def test_ef_search_set_during_a_rebuild_stays_set(self, manager: DefaultMemoryManager) -> None:
+        """What was asked while the index was being made again holds for the new one."""
+        manager.switch_backend(EpisodicBackendType.HNSW)
+        manager.episodic.add_many(
+            entry(f"n{n}", embedding=vector) for n, vector in enumerate(gaussian(3000, DIMENSIONS))
+        )
+        rebuild = threading.Thread(target=manager.rebuild, kwargs={"m": 8})
+        rebuild.start()
+        manager.set_ef_search(777)
+        assert rebuild.is_alive(), "the rebuild was over too soon to say anything"
+        rebuild.join()
+        assert manager.stats().index.config == HNSWConfig(m=8, ef_search=777)
 
     def test_stats_count_what_is_there(self, manager: DefaultMemoryManager) -> None:
         """Counts, space, index and memory are figures of this moment."""

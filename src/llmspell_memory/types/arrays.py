@@ -21,6 +21,8 @@ Matrix: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]
 """int64, shape (n,): the numbers by which an index knows its vectors."""
 
+_MAX_LABEL = 2**63 - 1
+
 
 def as_vector(values: ArrayLike, *, dimensions: int | None = None) -> Vector:
     """Return `values` as a contiguous float32 vector.
@@ -52,10 +54,9 @@ def as_labels(values: ArrayLike) -> Labels:
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InputError(f"labels must be integers of shape (n,), got {array.dtype} of shape {array.shape}")
-    labels = np.ascontiguousarray(array, dtype=np.int64)
-    if labels.size and labels.min() < 0:
-        raise InputError("labels must not be negative")
-    return labels
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= _MAX_LABEL:
+        raise InputError("labels must lie in 0..2**63-1")
+    return np.ascontiguousarray(array, dtype=np.int64)
 
 
 def as_matrix(values: ArrayLike, *, rows: int, dimensions: int) -> Matrix:

@@ -64,7 +64,7 @@ class Filter:
     @property
     def is_everything(self) -> bool:
         """Whether no condition is given, so that every entry passes."""
-        return self == Filter()
+        return self == _EVERYTHING
 
     def matches(self, entry: EpisodicEntry) -> bool:
         """Say whether `entry` passes; what this says is what every backend must do."""
@@ -79,6 +79,9 @@ class Filter:
             and entry.namespace[: len(self.namespace)] == self.namespace
             and json.contains(entry.metadata, self.metadata)
         )
+
+
+_EVERYTHING = Filter()
 
 
 def _checked_ids(ids: object) -> frozenset[str]:

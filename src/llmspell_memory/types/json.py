@@ -15,6 +15,9 @@ JSON: TypeAlias = Union[bool, int, float, str, "list[JSON]", "dict[str, JSON]", 
 MAX_DEPTH = 200
 """Deepest nesting accepted. SQLite reads 1,000 levels and Python's own parser about as many; no real use comes near."""
 
+MAX_BITS = 4096
+"""Longest integer accepted: Python itself refuses to read or write decimals of more than 4,300 digits."""
+
 
 def checked_object(value: object, *, name: str) -> dict[str, JSON]:
     """Return a deep copy of `value`, a JSON object.
@@ -34,7 +37,11 @@ def _checked_key(key: object, name: str) -> str:
 def _checked(value: object, name: str, depth: int) -> JSON:
     if depth > MAX_DEPTH:
         raise InputError(f"{name} nests deeper than {MAX_DEPTH} levels")
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > MAX_BITS:
+            raise InputError(f"{name} holds an integer of more than {MAX_BITS} bits; write it as a text")
         return value
     if isinstance(value, str):
         return value and checked_text(value, name=f"a text in {name}")

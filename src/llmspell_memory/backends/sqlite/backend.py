@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,10 +20,10 @@ from llmspell_memory.backends.sqlite.rows import (
     unpacked_namespace,
     unpacked_vectors,
 )
-from llmspell_memory.backends.sqlite.schema import migrate, settle_space
+from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
 from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import Changes, IndexView
-from llmspell_memory.errors import StorageError, UnavailableError
+from llmspell_memory.errors import ClosedError, ConfigError, StorageError
 from llmspell_memory.types import BackendStats, Hit, SessionSummary
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PAGE: Final = 512
-"""Rows read at a time while scanning, vectors while catching up: bounds memory, and the time a reader stays."""
-
-_TRIES: Final = 100
-"""Attempts to read index and rows at one moment while other processes write."""
+"""Rows taken at a time while scanning, vectors while catching up."""
 
 
 class SQLiteBackend:
@@ -63,16 +61,22 @@ class SQLiteBackend:
         hnsw: HNSWConfig | None = None,
         warm: bool = True,
     ) -> None:
-        self._path = Path(path)
+        if str(path) == ":memory:":
+            raise ConfigError("a SQLiteBackend needs a file; leave the path out (LocalBackend) to keep rows in RAM")
+        self._path = Path(path).absolute()
         if space is None and not self._path.exists():
             raise StorageError(f"there is no store at {self._path}")
-        self._connections = Connections(self._path)
+        name = str(self._path)
+        self._connections = Connections(self._path, check=partial(check_ours, name=name))
         try:
-            with self._connections.write() as db:
-                migrate(db, name=str(self._path))
-                number, self._space = settle_space(db, space, name=str(self._path))
+            with self._connections.read() as db:
+                settled = settled_space(db, space, name=name)
+            if settled is None:
+                with self._connections.write() as db:
+                    settled = settle(db, space, name=name)
+            number, self._space = settled
             self._sql = _Statements(number)
-            self._view = IndexView(self._space, hnsw, self._changes)
+            self._view = IndexView(self._space, hnsw, rows=self._connections.read, changes=self._changes)
             self._warm = warm
             if warm:
                 self._view.catch_up()
@@ -85,30 +89,32 @@ class SQLiteBackend:
         """The embedding space of the file."""
         return self._space
 
-    def _changes(self, since: int) -> Iterator[Changes]:
-        while True:
-            with self._connections.read() as db:
-                reached = _seq(db)
-                if reached == since:
-                    return
-                page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
-                if len(page) == _PAGE:
-                    reached = page[-1][0]
-                gone = db.execute(self._sql.gone, (since, reached)).fetchall()
-            yield Changes(
-                reached=reached,
-                gone=np.array([label for (label,) in gone], np.int64),
-                labels=np.array([label for _, label, _ in page], np.int64),
-                vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._space.dimensions),
-            )
-            since = reached
+    @property
+    def hnsw(self) -> HNSWConfig | None:
+        """Parameters of the index; None when it is exact."""
+        return self._view.hnsw
+
+    def _changes(self, db: sqlite3.Connection, since: int) -> Changes | None:
+        reached = _seq(db)
+        if reached <= since:
+            return None
+        page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
+        if len(page) == _PAGE:
+            reached = page[-1][0]
+        gone = db.execute(self._sql.gone, (since, reached)).fetchall()
+        return Changes(
+            reached=reached,
+            gone=np.array([label for (label,) in gone], np.int64),
+            labels=np.array([label for _, label, _ in page], np.int64),
+            vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._space.dimensions),
+        )
 
     def _catch_up(self) -> None:
         """Let the index see a write at once. The write is durable already, so a failure is left to the next search."""
         if self._warm:
             try:
                 self._view.catch_up()
-            except StorageError:
+            except (StorageError, ClosedError):
                 logger.exception("The index of %s could not read a change; the next search tries again", self._path)
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
@@ -117,69 +123,53 @@ class SQLiteBackend:
             first = _take_seqs(db, len(entries))
             for seq, entry in enumerate(entries, start=first):
                 row = to_row(entry)
-                db.execute(self._sql.put_entry, (seq, *row))
+                db.execute(self._sql.put_entry, row)
                 vector = checked_vector(entry, self._space)
                 db.execute(self._sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
         self._catch_up()
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries ordered by (timestamp, id); page by page, so a long scan sees later writes ahead."""
+        """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
         clause, parameters = condition(where)
-        after: tuple[int, str, int] = (-(2**63), "", 0)
-        left = limit if limit is not None else 2**63 - 1
-        while left > 0:
-            with self._connections.read() as db:
-                sql = self._sql.scan.format(where=clause)
-                rows = db.execute(sql, (*parameters, *after, min(left, _PAGE))).fetchall()
-            for label, *row in rows:
-                yield to_entry(tuple(row), dimensions=self._space.dimensions)
-                after = (row[5], row[1], label)
-            left -= len(rows)
-            if len(rows) < _PAGE:
-                return
+        with self._connections.read() as db:
+            rows = db.execute(self._sql.scan.format(where=clause), (*parameters, -1 if limit is None else limit))
+            while page := rows.fetchmany(_PAGE):
+                for row in page:
+                    yield to_entry(row, dimensions=self._space.dimensions)
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._warm = True
         with self._connections.read() as db:
-            if _seq(db) > self._view.seen:
-                self._view.catch_up()
-            hits = self._hits(db, vector, k, where)
-        return self._hits_standing_still(vector, k, where) if hits is None else hits
+            moment = _seq(db)
+            if self._view.moment == moment:
+                hits = self._hits(db, vector, k, where)
+                if self._view.moment == moment:
+                    return hits
+        with self._view.lock, self._connections.read() as db:  # the index was behind, or a write came between
+            self._view.catch_up(db)
+            return self._hits(db, vector, k, where)
 
-    def _hits_standing_still(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
-        # A write reached the index but not this reader's moment. With the view held, both can be of one moment, unless
-        # another process commits just between the two looks.
-        with self._view.lock:
-            for _ in range(_TRIES):
-                self._view.catch_up()
-                with self._connections.read() as db:
-                    if _seq(db) == self._view.seen and (hits := self._hits(db, vector, k, where)) is not None:
-                        return hits
-        raise UnavailableError(f"{self._path} is being written without pause; try again")
-
-    def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+    def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit]:
         among = None
         if not where.is_everything:
             clause, parameters = condition(where)
             rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
             among = np.fromiter((label for (label,) in rows), np.int64, len(rows))
         labels, scores = self._view.search(vector, k, among)
-        hits = []
-        for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
-            row = db.execute(self._sql.one, (label,)).fetchone()
-            if row is None:
-                return None
-            hits.append(Hit(to_entry(row, dimensions=self._space.dimensions), score))
-        return hits
+        found = [db.execute(self._sql.one, (label,)).fetchone() for label in labels.tolist()]
+        return [
+            Hit(to_entry(row, dimensions=self._space.dimensions), score)
+            for row, score in zip(found, scores.tolist(), strict=True)
+            if row is not None  # only where the index moved on meanwhile, and the caller asks again
+        ]
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         clause, parameters = condition(where)
         with self._connections.write() as db:
-            seq = _take_seqs(db, 1)
-            sql = f"UPDATE entries SET processed = 1, seq = ? WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
-            return db.execute(sql, (seq, *parameters)).rowcount
+            sql = f"UPDATE entries SET processed = 1 WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
+            return db.execute(sql, parameters).rowcount
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
@@ -220,8 +210,8 @@ class SQLiteBackend:
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
         """Change the index's parameters or kind; reads go on meanwhile."""
         self._connections.check_open()
-        self._view.configure(hnsw, rebuild=rebuild)
-        self._warm = True
+        if self._view.configure(hnsw, rebuild=rebuild):
+            self._warm = True
 
     def stats(self) -> BackendStats:
         """Return figures about rows, index and file."""
@@ -246,6 +236,7 @@ class SQLiteBackend:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._connections.close()
+        self._view.release()
 
 
 def _seq(db: sqlite3.Connection) -> int:
@@ -266,13 +257,10 @@ class _Statements:
         vectors = f"vectors_{space}"
         row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
         self.one = f"{row} WHERE label = ?"
-        self.scan = (
-            f"SELECT label, {COLUMNS}, vector FROM entries JOIN {vectors} USING (label) WHERE {{where}}"  # noqa: S608
-            " AND (timestamp, id, label) > (?, ?, ?) ORDER BY timestamp, id, label LIMIT ?"
-        )
+        self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
         self.put_entry = (
-            f"INSERT INTO entries (seq, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-            " ON CONFLICT (id, namespace) DO UPDATE SET seq = excluded.seq, session_id = excluded.session_id,"
+            f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+            " ON CONFLICT (id, namespace) DO UPDATE SET session_id = excluded.session_id,"
             " role = excluded.role, content = excluded.content, timestamp = excluded.timestamp,"
             " metadata = excluded.metadata, processed = excluded.processed"
         )

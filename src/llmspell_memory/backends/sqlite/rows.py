@@ -48,13 +48,17 @@ def unpacked_vectors(page: list[tuple[int, bytes]], dimensions: int) -> Matrix:
     """The vectors of (label, bytes) pairs as one matrix.
 
     Raises:
-        CorruptDataError: a vector has another width; names its label.
+        CorruptDataError: a vector has another width or is not finite; names its label.
     """
     for label, blob in page:
         if not isinstance(blob, bytes) or len(blob) != 4 * dimensions:
             raise CorruptDataError(f"the vector of label {label} is not {dimensions} numbers of 4 bytes")
     joined = b"".join(blob for _, blob in page)
-    return np.frombuffer(joined, "<f4").reshape(len(page), dimensions).astype(np.float32, copy=False)
+    matrix: Matrix = np.frombuffer(joined, "<f4").reshape(len(page), dimensions).astype(np.float32, copy=False)
+    whole = np.isfinite(matrix).all(axis=1)
+    if not whole.all():
+        raise CorruptDataError(f"the vector of label {page[int(whole.argmin())][0]} holds NaN or infinity")
+    return matrix
 
 
 def to_row(entry: EpisodicEntry) -> tuple[Any, ...]:

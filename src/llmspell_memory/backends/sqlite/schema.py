@@ -30,12 +30,11 @@ def m001_entries(db: sqlite3.Connection) -> None:
         " dimensions INTEGER NOT NULL, metric TEXT NOT NULL)"
     )
     db.execute(
-        "CREATE TABLE entries (label INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL,"
+        "CREATE TABLE entries (label INTEGER PRIMARY KEY AUTOINCREMENT,"
         " namespace BLOB NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, role TEXT NOT NULL,"
         " content TEXT NOT NULL, timestamp INTEGER NOT NULL, ingestion_time INTEGER NOT NULL,"
         " metadata TEXT NOT NULL, processed INTEGER NOT NULL, UNIQUE (id, namespace))"
     )
-    db.execute("CREATE INDEX entries_by_seq ON entries (seq)")
     db.execute("CREATE INDEX entries_by_time ON entries (timestamp, id)")
     db.execute("CREATE INDEX entries_by_session ON entries (session_id, timestamp)")
     db.execute("CREATE INDEX entries_by_namespace ON entries (namespace, timestamp)")
@@ -46,13 +45,13 @@ def m001_entries(db: sqlite3.Connection) -> None:
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_entries,)
 
 
-def migrate(db: sqlite3.Connection, *, name: str) -> None:
-    """Bring the file up to this version's tables, inside the caller's transaction.
+def check_ours(db: sqlite3.Connection, *, name: str) -> int:
+    """Return the file's schema version, 0 for an empty file, without changing anything.
 
     Raises:
         SchemaError: another application's file, or one written by a newer version of this library.
     """
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application != _APPLICATION_ID and tables:
@@ -61,11 +60,43 @@ def migrate(db: sqlite3.Connection, *, name: str) -> None:
         raise SchemaError(
             f"{name} has schema version {version}, this version of llmspell-memory knows {len(MIGRATIONS)}; upgrade it"
         )
+    return version
+
+
+def settled_space(
+    db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str
+) -> tuple[int, EmbeddingSpace] | None:
+    """Return the number and value of the file's space; None where the file has yet to be written to.
+
+    Raises:
+        SchemaError: the file holds vectors of another space than `wanted`, or has none and none is given.
+    """
+    recorded = recorded_space(db) if check_ours(db, name=name) == len(MIGRATIONS) else None
+    if recorded is not None and wanted not in (None, recorded[1]):
+        raise SchemaError(
+            f"{name} holds vectors of {recorded[1]}, not of {wanted}, and the two cannot be compared. Open it with "
+            "the provider and model it was made with, or export it without vectors and import that into a new file"
+        )
+    return recorded
+
+
+def settle(db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str) -> tuple[int, EmbeddingSpace]:
+    """Bring the file up to this version's tables and record its space, inside the caller's transaction.
+
+    Raises:
+        SchemaError: as `check_ours` and `settled_space`; or no space is recorded and none is given.
+    """
+    version = check_ours(db, name=name)
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         step(db)
         db.execute(f"PRAGMA user_version = {number}")
-    if application != _APPLICATION_ID:
-        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    settled = settled_space(db, wanted, name=name)
+    if settled is None:
+        if wanted is None:
+            raise SchemaError(f"{name} records no embedding space yet; open it with an embedding service")
+        settled = _record_space(db, wanted), wanted
+    return settled
 
 
 def recorded_space(db: sqlite3.Connection) -> tuple[int, EmbeddingSpace] | None:
@@ -79,28 +110,13 @@ def recorded_space(db: sqlite3.Connection) -> tuple[int, EmbeddingSpace] | None:
     return number, EmbeddingSpace(provider=provider, model=model, dimensions=dimensions, metric=metric)
 
 
-def settle_space(db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str) -> tuple[int, EmbeddingSpace]:
-    """Return the file's space, recording `wanted` in a file that has none yet.
-
-    Raises:
-        SchemaError: the file holds vectors of another space, or has none and none is given.
-    """
-    recorded = recorded_space(db)
-    if recorded is not None:
-        if wanted not in (None, recorded[1]):
-            raise SchemaError(
-                f"{name} holds vectors of {recorded[1]}, not of {wanted}, and the two cannot be compared. Open it with "
-                "the provider and model it was made with, or export it without vectors and import that into a new file"
-            )
-        return recorded
-    if wanted is None:
-        raise SchemaError(f"{name} records no embedding space yet; open it with an embedding service")
+def _record_space(db: sqlite3.Connection, space: EmbeddingSpace) -> int:
     number = db.execute(
         "INSERT INTO spaces (provider, model, dimensions, metric) VALUES (?, ?, ?, ?)",
-        (wanted.provider, wanted.model, wanted.dimensions, wanted.metric),
+        (space.provider, space.model, space.dimensions, space.metric),
     ).lastrowid
     assert number is not None  # noqa: S101 (for the type checker: an INSERT has just succeeded)
     db.execute(f"CREATE TABLE vectors_{number} (label INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL)")
     db.execute(f"CREATE INDEX vectors_{number}_by_seq ON vectors_{number} (seq)")
     db.execute("UPDATE state SET space = ?", (number,))
-    return number, wanted
+    return number
