@@ -54,6 +54,10 @@ Namespace = Annotated[
     list[str] | None,
     typer.Option("--namespace", metavar="SEGMENT", help="Only below this namespace; once for each segment."),
 ]
+OwnNamespace = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", metavar="SEGMENT", help="Whose it is; once for each segment."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 Reembed = Annotated[bool, typer.Option("--reembed", help="Drop the vectors in the file and embed its texts anew.")]
 ImportFormat = Annotated[

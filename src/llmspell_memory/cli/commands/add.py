@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llmspell_memory.cli.opening import open_to_write
-from llmspell_memory.cli.options import AsJson, Namespace, moment, settings_of
+from llmspell_memory.cli.options import AsJson, OwnNamespace, moment, settings_of
 from llmspell_memory.cli.render import one_line, print_json
 from llmspell_memory.types import EpisodicEntry
 
@@ -22,7 +22,7 @@ def add(
     entry_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="An id of your own; one that is there already is replaced.")
     ] = None,
-    namespace: Namespace = None,
+    namespace: OwnNamespace = None,
     timestamp: Annotated[
         datetime | None,
         typer.Option("--timestamp", parser=moment, metavar="TIME", help="When it happened; now unless given."),

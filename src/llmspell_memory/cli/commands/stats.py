@@ -29,7 +29,7 @@ def stats(
     hnsw = HNSWConfig() if index is View.HNSW else None
     with open_to_read(settings, hnsw=hnsw) as memory:
         seconds = _build(memory, hnsw) if index is not None else None
-        figures = _figures(memory, seconds)
+        figures = {"db": str(settings.db), **_figures(memory, seconds)}
     if as_json:
         print_json(figures)
     else:
@@ -45,7 +45,6 @@ def _build(memory: DefaultMemoryManager, hnsw: HNSWConfig | None) -> float:
 def _figures(memory: DefaultMemoryManager, seconds: float | None) -> dict[str, Any]:
     found = memory.stats()
     figures: dict[str, Any] = {
-        "db": str(found.path),
         "entries": found.entries,
         "unprocessed": found.unprocessed,
         "sessions": found.sessions,
