@@ -5,8 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 
-# What the build of the native core depends on; Python modules are read from src/ as they stand.
-NATIVE := CMakeLists.txt pyproject.toml src/llmspell_memory/__init__.py $(wildcard native/*.hpp native/*.cpp)
+# An editable install reads Python modules from src/, but knows them by a list made when it is installed.
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
 .PHONY: help setup demo test check lint types docs sanitize bench bench-backend-search test-torch wheel clean
 
@@ -22,7 +22,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 # The build's own requirements stand in the environment, so that a changed source is compiled alone and not anew.
-$(STAMPS)/core: $(BIN)/python $(NATIVE)
+$(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.20" ninja
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama]"
