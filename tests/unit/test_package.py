@@ -134,7 +134,7 @@ print(json.dumps({
 def test_importing_is_quick_and_does_nothing() -> None:
     """Under 120 ms of CPU beyond numpy; no file written, no socket, no thread, no optional dependency loaded."""
     runs = []
-    for _ in range(3):  # the first may compile bytecode
+    for _ in range(5):  # the first may compile bytecode
         out = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, check=True, text=True).stdout
         runs.append(json.loads(out))
     best = min(runs, key=lambda run: run["seconds"])
