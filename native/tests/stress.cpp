@@ -1,8 +1,10 @@
 // Random work on the graph from one and from several threads, for the compiler's sanitizers and for its own invariants.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,16 +33,38 @@ std::vector<float> vector_of(std::mt19937 &random) {
     return values;
 }
 
+// Every other vector is one of twenty, so that labels gather on some nodes and leave them again.
+std::vector<float> repeated_vector_of(std::mt19937 &random) {
+    if (random() % 2 == 0) return vector_of(random);
+    std::mt19937 one(static_cast<unsigned>(random() % 20));
+    return vector_of(one);
+}
+
+std::size_t even_count(const std::vector<bool> &live) {
+    std::size_t count = 0;
+    for (std::size_t at = 0; at < live.size(); at += 2) count += live[at];
+    return count;
+}
+
+// Results are ordered, and no label comes twice.
+void require_in_order(const llmspell::Found &found) {
+    std::set<Label> labels(found.labels.begin(), found.labels.end());
+    require(labels.size() == found.labels.size(), "no label twice");
+    require(std::is_sorted(found.scores.rbegin(), found.scores.rend()), "best first");
+}
+
 void random_work(Metric metric, std::size_t m) {
     HNSW graph({kDimensions, metric, m, 24, 7});
     std::mt19937 random(static_cast<unsigned>(m));
     std::vector<bool> live(400, false);
     std::size_t count = 0;
+    std::vector<Label> evens;
+    for (Label label = 0; label < 400; label += 2) evens.push_back(label);
     for (int step = 0; step < 2500; ++step) {
         const auto label = static_cast<Label>(random() % live.size());
         const auto at = static_cast<std::size_t>(label);
         if (random() % 3 != 0) {
-            graph.add(label, vector_of(random).data());
+            graph.add(label, repeated_vector_of(random).data());
             count += !live[at];
             live[at] = true;
         } else {
@@ -49,9 +73,14 @@ void random_work(Metric metric, std::size_t m) {
             live[at] = false;
         }
         if (step % 500 == 0) require(graph.check().empty(), graph.check());
-        const auto query = vector_of(random);
+        const auto query = repeated_vector_of(random);
         const Label among[] = {label, label, 3, 99999};
-        require(graph.search(query.data(), 5, 10, Route::graph).labels.size() <= 5, "at most k");
+        const std::size_t few = std::min<std::size_t>(5, count);
+        require(graph.search(query.data(), 5, 10, Route::graph).labels.size() == few, "k or all");
+        const Route route = step % 2 == 0 ? Route::graph : Route::scan;
+        const auto found = graph.search_among(query.data(), 60, 10, evens.data(), evens.size(), route);
+        require(found.labels.size() == std::min(even_count(live), std::size_t{60}), "k or all that are among");
+        require_in_order(found);
         require(graph.search_among(query.data(), 5, 10, among, 4).labels.size() <= 2, "only what is among");
     }
     require(graph.size() == count, "size");
@@ -71,14 +100,17 @@ void readers_beside_a_writer() {
         readers.emplace_back([&, seed] {
             std::mt19937 own(seed);
             while (!done) {
-                const auto query = vector_of(own);
-                require(graph.search(query.data(), 10, 20, Route::graph).labels.size() == 10, "k results");
+                const auto query = repeated_vector_of(own);
+                const auto found = graph.search(query.data(), 10, 20, Route::graph);
+                require(found.labels.size() == 10, "k results");
+                require_in_order(found);
+                require(graph.memory_bytes() > 0, "memory");
                 require(graph.size() >= 200, "size");
             }
         });
     }
     for (int step = 0; step < 600; ++step) {
-        graph.add(static_cast<Label>(200 + random() % 400), vector_of(random).data());
+        graph.add(static_cast<Label>(200 + random() % 400), repeated_vector_of(random).data());
         if (step % 3 == 0) graph.remove(static_cast<Label>(200 + random() % 400));
     }
     done = true;
