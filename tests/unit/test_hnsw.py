@@ -140,6 +140,16 @@ def test_equal_vectors_take_one_node() -> None:
     assert index.stats().memory_bytes - before < 100_000
 
 
+@pytest.mark.parametrize("dimensions", [2, 384, 65_536])
+def test_a_small_index_takes_little_memory(dimensions: int) -> None:
+    """Memory is taken some megabyte at a time, however wide the vectors."""
+    index = HNSWIndex(dimensions=dimensions)
+    vectors = gaussian(9, dimensions)
+    index.add(np.arange(9), vectors)
+    assert index.stats().memory_bytes < 9 * 4 * dimensions + 3_000_000
+    assert [index.search(one, 1)[0].tolist() for one in vectors] == [[label] for label in range(9)]
+
+
 @pytest.mark.parametrize("m", [2, 16])
 def test_a_large_graph_stays_whole(m: int) -> None:
     """Thousands of adds and deletes in ten cycles leave every invariant in place, and slots are reused."""
