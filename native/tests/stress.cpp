@@ -1,8 +1,10 @@
 // Random work on the graph from one and from several threads, for the compiler's sanitizers and for its own invariants.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <random>
 #include <set>
 #include <string>
@@ -10,6 +12,24 @@
 #include <vector>
 
 #include "hnsw.hpp"
+
+// Counts down to an allocation that fails; below zero none does.
+static thread_local int allocations_left = -1;
+
+static void *allocate(std::size_t bytes, std::size_t align) {
+    if (allocations_left == 0) throw std::bad_alloc();
+    if (allocations_left > 0) --allocations_left;
+    void *const memory = std::aligned_alloc(align, (std::max<std::size_t>(bytes, 1) + align - 1) / align * align);
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+}
+
+void *operator new(std::size_t bytes) { return allocate(bytes, alignof(std::max_align_t)); }
+void *operator new(std::size_t bytes, std::align_val_t align) { return allocate(bytes, static_cast<std::size_t>(align)); }
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -90,6 +110,35 @@ void random_work(Metric metric, std::size_t m) {
     require(graph.size() == 0 && graph.check().empty(), "empty again");
 }
 
+// Whichever allocation fails, the graph is whole afterwards, and a filter lets through what it did before.
+void memory_runs_out(Metric metric) {
+    HNSW graph({kDimensions, metric, 4, 20, 7});
+    std::mt19937 random(3);
+    std::vector<Label> evens;
+    for (Label label = 0; label < 200; label += 2) evens.push_back(label);
+    int failures = 0;
+    for (int step = 0; step < 4000; ++step) {
+        const auto label = static_cast<Label>(random() % 200);
+        const auto vector = repeated_vector_of(random);
+        const auto verb = random() % 4;
+        allocations_left = static_cast<int>(random() % 40);
+        try {
+            if (verb < 2) graph.add(label, vector.data());
+            if (verb == 2) graph.remove(label);
+            if (verb == 3) graph.search_among(vector.data(), 50, 10, evens.data(), evens.size(), Route::graph);
+        } catch (const std::bad_alloc &) {
+            ++failures;
+        }
+        allocations_left = -1;
+        require(graph.check().empty(), graph.check());
+        const Label one[] = {label};
+        require(graph.search_among(vector.data(), 5, 10, one, 1, Route::graph).labels.size() <= 1, "only what is among");
+    }
+    require(failures > 100 && graph.size() > 20, "failures and successes");
+    const auto query = vector_of(random);
+    require(graph.search(query.data(), 200, 200, Route::graph).labels.size() == graph.size(), "every label is reached");
+}
+
 void readers_beside_a_writer() {
     HNSW graph({kDimensions, Metric::cosine, 6, 20, 7});
     std::mt19937 random(1);
@@ -123,6 +172,7 @@ void readers_beside_a_writer() {
 int main() {
     for (const Metric metric : {Metric::cosine, Metric::inner_product, Metric::euclidean}) {
         for (const std::size_t m : {2, 5, 16}) random_work(metric, m);
+        memory_runs_out(metric);
     }
     readers_beside_a_writer();
     std::puts("the graph holds");
