@@ -111,6 +111,7 @@ struct Index {
 }  // namespace
 
 NB_MODULE(_core, module) {
+    nb::set_leak_warnings(false);  // a daemon thread still alive at exit holds its index, which is no fault
     module.doc() = "Native core of llmspell-memory: the HNSW graph and its distance kernels.";
     nb::class_<Index>(module, "HNSW")
         .def(nb::init<std::size_t, const std::string &, std::size_t, std::size_t, std::uint64_t>(), "dimensions"_a,

@@ -15,24 +15,26 @@ inline constexpr Slot kNone = 0xFFFF'FFFF;
 template <class T>
 class Chunked {
   public:
-    explicit Chunked(std::size_t width) : width_(width) {}
+    explicit Chunked(std::size_t width) : width_(width) {
+        while ((width_ * sizeof(T) << (shift_ + 1)) <= kChunkBytes) ++shift_;
+    }
 
-    T *at(Slot slot) const { return chunks_[slot / kRows].get() + slot % kRows * width_; }
+    T *at(Slot slot) const { return chunks_[slot >> shift_].get() + (slot & (rows() - 1)) * width_; }
 
     // Makes rows 0..slot exist, new ones zeroed.
     void reach(Slot slot) {
-        while (chunks_.size() <= slot / kRows) {
-            const std::size_t bytes = kRows * width_ * sizeof(T);
+        while (chunks_.size() <= slot >> shift_) {
+            const std::size_t bytes = rows() * width_ * sizeof(T);
             Chunk chunk(static_cast<T *>(::operator new(bytes, std::align_val_t{kAlign})));
-            for (std::size_t i = 0; i < kRows * width_; ++i) chunk.get()[i] = T{};
+            for (std::size_t i = 0; i < rows() * width_; ++i) chunk.get()[i] = T{};
             chunks_.push_back(std::move(chunk));
         }
     }
 
-    std::size_t memory_bytes() const { return chunks_.size() * kRows * width_ * sizeof(T); }
+    std::size_t memory_bytes() const { return chunks_.size() * rows() * width_ * sizeof(T); }
 
   private:
-    static constexpr std::size_t kRows = 1024;
+    static constexpr std::size_t kChunkBytes = std::size_t{1} << 20;  // at most, but one row at least
     static constexpr std::size_t kAlign = 64;  // a cache line
 
     struct Free {
@@ -40,7 +42,10 @@ class Chunked {
     };
     using Chunk = std::unique_ptr<T, Free>;
 
+    std::size_t rows() const { return std::size_t{1} << shift_; }
+
     std::size_t width_;
+    unsigned shift_ = 0;  // a chunk has 2^shift_ rows
     std::vector<Chunk> chunks_;
 };
 

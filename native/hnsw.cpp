@@ -41,11 +41,13 @@ HNSW::HNSW(const Settings &settings)
       level_scale_(1.0 / std::log(static_cast<double>(settings.m))),
       random_(settings.seed),
       vectors_(stride_),
+      rows_(vectors_, stride_),
       ground_(2 * settings.m + 1) {}
 
 // --- geometry -------------------------------------------------------------------------------------------------------
 
-// Pads, and under the cosine metric scales to unit length, so that every distance is one pass over two rows.
+// Pads, and under the cosine metric scales to unit length, so that every distance is one pass over two rows. A negative
+// zero becomes a positive one, so that equal vectors are equal to the byte.
 const float *HNSW::prepared(const float *vector, std::vector<float> &buffer) const {
     buffer.assign(stride_, 0.0F);
     std::memcpy(buffer.data(), vector, settings_.dimensions * sizeof(float));
@@ -55,6 +57,7 @@ const float *HNSW::prepared(const float *vector, std::vector<float> &buffer) con
         const double scale = squares > 0.0 ? 1.0 / std::sqrt(squares) : 0.0;
         for (float &value : buffer) value = static_cast<float>(value * scale);
     }
+    for (float &value : buffer) value += 0.0F;
     return buffer.data();
 }
 
@@ -195,22 +198,44 @@ void HNSW::scan(const float *query, std::size_t k, const std::vector<Slot> *slot
     std::sort_heap(nearest.begin(), nearest.end());
 }
 
-Found HNSW::found(std::size_t k, Scratch &scratch) const {
-    auto &nearest = scratch.nearest;
-    nearest.resize(std::min(k, nearest.size()));
+// The labels of a node, in order.
+std::span<const Label> HNSW::labels_of(Slot slot) const {
+    if (!crowds_.empty()) {
+        if (const auto at = crowds_.find(slot); at != crowds_.end()) return at->second;
+    }
+    return {&labels_[slot], 1};
+}
+
+// The first k labels of the nodes in scratch.nearest. `members`, where given, are the only labels that may be returned
+// of nodes that have several.
+Found HNSW::found(std::size_t k, const std::vector<Member> *members, Scratch &scratch) const {
+    auto &hits = scratch.hits;
+    hits.clear();
+    for (const Candidate &node : scratch.nearest) {
+        if (hits.size() >= k && node.distance > hits.back().distance) break;  // equally far ones are ordered by label
+        const auto all = labels_of(node.slot);
+        if (members == nullptr || all.size() == 1) {
+            for (const Label label : all.first(std::min(k, all.size()))) hits.push_back({node.distance, label});
+            continue;
+        }
+        auto at = std::lower_bound(members->begin(), members->end(), Member{node.slot, 0});
+        for (std::size_t i = 0; i < k && at != members->end() && at->slot == node.slot; ++i, ++at) {
+            hits.push_back({node.distance, at->label});
+        }
+    }
+    std::sort(hits.begin(), hits.end());
+    hits.resize(std::min(k, hits.size()));
     Found result;
-    result.labels.reserve(nearest.size());
-    result.scores.reserve(nearest.size());
-    std::sort(nearest.begin(), nearest.end(), [&](const Candidate &a, const Candidate &b) {
-        return a.distance != b.distance ? a.distance < b.distance : labels_[a.slot] < labels_[b.slot];
-    });
-    for (const Candidate &one : nearest) {
-        result.labels.push_back(labels_[one.slot]);
+    result.labels.reserve(hits.size());
+    result.scores.reserve(hits.size());
+    for (const Hit &one : hits) {
+        result.labels.push_back(one.label);
         result.scores.push_back(score(one.distance));
     }
     return result;
 }
 
+// `ef` nodes hold at least k labels, for each holds one.
 Found HNSW::search(const float *query, std::size_t k, std::size_t ef, Route route) const {
     auto loan = scratch_.lend();
     Scratch &scratch = *loan;
@@ -219,7 +244,7 @@ Found HNSW::search(const float *query, std::size_t k, std::size_t ef, Route rout
     k = std::min(k, slots_.size());
     if (k == 0) return {};
     ef = std::max(ef, k);
-    if (route == Route::cheapest) route = scan_is_cheaper(slots_.size(), slots_.size(), ef) ? Route::scan : Route::graph;
+    if (route == Route::cheapest) route = scan_is_cheaper(rows_.size(), rows_.size(), ef) ? Route::scan : Route::graph;
     if (route == Route::scan) {
         scan(row, k, nullptr, scratch);
     } else {
@@ -227,40 +252,52 @@ Found HNSW::search(const float *query, std::size_t k, std::size_t ef, Route rout
         descend(row, 0, start);
         walk(row, start, ef, 0, nullptr, SIZE_MAX, scratch);
     }
-    return found(k, scratch);
+    return found(k, nullptr, scratch);
 }
 
+// A node is walked to when any of its labels is among the given.
 Found HNSW::search_among(const float *query, std::size_t k, std::size_t ef, const Label *among, std::size_t count,
                          Route route) const {
     auto loan = scratch_.lend();
     Scratch &scratch = *loan;
     const float *row = prepared(query, scratch.query);
     const auto lock = reading();
-    std::vector<Slot> slots;
-    slots.reserve(std::min(count, slots_.size()));
-    scratch.allowed.resize(labels_.size());
+    Selection chosen(scratch.allowed);
+    choose(among, count, chosen);
+    k = std::min(k, chosen.singles + chosen.members.size());
+    if (k == 0) return {};
+    ef = std::max(ef, k);
+    const std::size_t nodes = chosen.slots.size();
+    bool done = false;
+    if (route == Route::graph || (route == Route::cheapest && !scan_is_cheaper(nodes, rows_.size(), ef))) {
+        // A filter whose entries lie far from the query makes a walk wander; past the cost of a scan it is given up.
+        const std::size_t budget = route == Route::graph ? SIZE_MAX : nodes;
+        Candidate start{distance(row, vectors_.at(entry_)), entry_};
+        descend(row, 0, start);
+        done = walk(row, start, ef, 0, &scratch.allowed, budget, scratch);
+        done = done && scratch.nearest.size() >= std::min(k, nodes);
+    }
+    if (!done) scan(row, k, &chosen.slots, scratch);
+    return found(k, &chosen.members, scratch);
+}
+
+// What of `among` is there, each label once.
+void HNSW::choose(const Label *among, std::size_t count, Selection &chosen) const {
+    auto &[allowed, slots, members, singles] = chosen;
+    allowed.resize(labels_.size());
     for (std::size_t i = 0; i < count; ++i) {
         const auto at = slots_.find(among[i]);
-        if (at == slots_.end() || scratch.allowed.test(at->second)) continue;
-        scratch.allowed.set(at->second);
-        slots.push_back(at->second);
+        if (at == slots_.end()) continue;
+        const Slot slot = at->second;
+        const bool shared = labels_of(slot).size() > 1;
+        if (shared) members.push_back({slot, among[i]});
+        if (allowed.test(slot)) continue;
+        slots.push_back(slot);
+        allowed.set(slot);
+        singles += !shared;
     }
-    k = std::min(k, slots.size());
-    scratch.nearest.clear();
-    if (k > 0) {
-        ef = std::max(ef, k);
-        bool done = false;
-        if (route == Route::graph || (route == Route::cheapest && !scan_is_cheaper(slots.size(), slots_.size(), ef))) {
-            // A filter whose entries lie far from the query makes a walk wander; past the cost of a scan it is given up.
-            const std::size_t budget = route == Route::graph ? SIZE_MAX : slots.size();
-            Candidate start{distance(row, vectors_.at(entry_)), entry_};
-            descend(row, 0, start);
-            done = walk(row, start, ef, 0, &scratch.allowed, budget, scratch) && scratch.nearest.size() >= k;
-        }
-        if (!done) scan(row, k, &slots, scratch);
-    }
-    for (const Slot slot : slots) scratch.allowed.reset(slot);
-    return found(k, scratch);
+    std::sort(members.begin(), members.end());
+    members.erase(std::unique(members.begin(), members.end()), members.end());
 }
 
 std::size_t HNSW::size() const {
@@ -276,8 +313,10 @@ std::size_t HNSW::memory_bytes() const {
     }
     // A node of the label map: key, value, next pointer and its allocation's header, and a bucket.
     constexpr std::size_t kMapNode = 48;
-    return vectors_.memory_bytes() + ground_.memory_bytes() + upper + levels_.capacity() * sizeof(levels_[0]) +
-           labels_.capacity() * sizeof(Label) + parent_.capacity() * sizeof(Slot) +
+    std::size_t crowds = crowds_.size() * (kMapNode + sizeof(std::vector<Label>));
+    for (const auto &[slot, labels] : crowds_) crowds += labels.capacity() * sizeof(Label);
+    return vectors_.memory_bytes() + rows_.memory_bytes() + ground_.memory_bytes() + upper + crowds +
+           levels_.capacity() * sizeof(levels_[0]) + labels_.capacity() * sizeof(Label) + parent_.capacity() * sizeof(Slot) +
            children_.capacity() * sizeof(children_[0]) + free_.capacity() * sizeof(Slot) + slots_.size() * kMapNode;
 }
 

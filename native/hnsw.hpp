@@ -1,15 +1,16 @@
 // Hierarchical Navigable Small World graphs (Malkov & Yashunin, "Efficient and robust approximate nearest neighbor
 // search using Hierarchical Navigable Small World graphs", TPAMI 2018), with live deletion.
 //
-// Three things differ from the paper, all for the sake of deletes and of reachability:
+// Three things differ from the paper, all for the sake of deletes, of reachability and of repetition:
 //
 //  * Links are kept in both directions. A node knows all that point at it, so a delete is local: it leaves no dangling
 //    link and its slot is free at once.
 //  * A spanning tree runs through the lowest layer. Every node but one has a parent among its links, the edge between
 //    them is never pruned, and a delete hangs the orphans up again. So every live node can be reached from every other,
 //    whatever was added, replaced or deleted, and in whatever order.
-//  * Neighbour selection (algorithm 4, with kept pruned connections) lets one of several equal vectors in as diverse and
-//    treats the rest as pruned; otherwise a crowd of equal texts would link to nothing but itself.
+//  * A node stands for a vector, not for a label: labels whose vectors are equal to the byte share one node. Were each
+//    a node of its own, a crowd of equal texts would link to itself and fill every walk that comes near, and what lies
+//    around it would be found no more.
 //
 // One writer at a time beside any number of readers. A writer plans an insertion while readers go on, and shuts them out
 // only to link it.
@@ -20,11 +21,13 @@
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "chunked.hpp"
+#include "rows.hpp"
 #include "scratch.hpp"
 
 namespace llmspell {
@@ -59,7 +62,7 @@ class HNSW {
     // Returns whether the label was there.
     bool remove(Label label);
 
-    // The k nearest live vectors, best first; equal ones by label.
+    // The k nearest labels, best first; equal ones by label.
     Found search(const float *query, std::size_t k, std::size_t ef, Route route = Route::cheapest) const;
 
     // The same among the given labels alone; unknown ones are ignored. Always min(k, how many of them are live) results.
@@ -82,6 +85,27 @@ class HNSW {
         Slot victim;  // unlinked from `other` first to make room; kNone where there is room
     };
 
+    // What a filter lets pass. The bitmap is lent by a Scratch and goes back clear, whatever happens.
+    struct Selection {
+        explicit Selection(Bitmap &bits) : allowed(bits) {}
+        ~Selection() {
+            for (const Slot slot : slots) allowed.reset(slot);
+        }
+        Selection(const Selection &) = delete;
+        Selection &operator=(const Selection &) = delete;
+
+        Bitmap &allowed;
+        std::vector<Slot> slots;      // nodes with an allowed label
+        std::vector<Member> members;  // the allowed labels of those of them that have several, in order
+        std::size_t singles = 0;      // how many have one
+    };
+
+    // What the deletion of a node needs to remember, allocated before anything is changed.
+    struct Hole {
+        std::vector<std::vector<Slot>> neighbours;  // by layer
+        std::vector<Candidate> orphans;
+    };
+
     // geometry
     const float *prepared(const float *vector, std::vector<float> &buffer) const;
     float distance(const float *a, const float *b) const;
@@ -102,10 +126,17 @@ class HNSW {
     bool walk(const float *query, Candidate start, std::size_t ef, std::size_t level, const Bitmap *allowed,
               std::size_t budget, Scratch &scratch) const;
     void scan(const float *query, std::size_t k, const std::vector<Slot> *slots, Scratch &scratch) const;
-    Found found(std::size_t k, Scratch &scratch) const;
+    void choose(const Label *among, std::size_t count, Selection &chosen) const;
+    Found found(std::size_t k, const std::vector<Member> *members, Scratch &scratch) const;
     bool live(Slot slot) const { return labels_[slot] != kNoLabel; }
 
+    // labels
+    std::span<const Label> labels_of(Slot slot) const;
+    void join(Label label, Slot slot);
+    void leave(Label label, Slot slot);
+
     // inserting
+    void insert(Label label, const float *row, Slot before);
     Slot free_slot();
     std::size_t draw_level();
     std::vector<Tie> plan(Slot slot, std::size_t level, Slot &parent);
@@ -115,14 +146,16 @@ class HNSW {
     Slot with_room_below(Slot slot) const;
 
     // deleting
-    void erase(Slot slot);
-    void rehang(Slot slot, const std::vector<Slot> &neighbours);
+    Hole hole_for(Slot slot) const;
+    void erase(Slot slot, Hole hole);
+    void rehang(Slot slot, Hole &hole);
     void hang(Slot child, Slot parent);
     void make_room(Slot slot);
     void mend(std::vector<Slot> neighbours, std::size_t level);
     void leave_entry(Slot slot, const std::vector<Slot> &neighbours);
 
     std::string check_node(Slot slot) const;
+    std::string check_labels(Slot slot) const;
 
     static constexpr Label kNoLabel = -1;
 
@@ -133,13 +166,15 @@ class HNSW {
     std::uint64_t random_;
 
     Chunked<float> vectors_;
+    RowSet rows_;                                              // the slots of all nodes, by their vectors
     Chunked<std::uint32_t> ground_;                            // links of layer 0
     std::vector<std::unique_ptr<std::uint32_t[]>> upper_;      // links of layers 1.. of each slot, end to end
     std::vector<std::uint8_t> levels_;
-    std::vector<Label> labels_;                                // kNoLabel: free, or about to be erased
+    std::vector<Label> labels_;                                // the least; kNoLabel: free, or about to be erased
+    std::unordered_map<Slot, std::vector<Label>> crowds_;      // all labels, in order, of a node that has several
     std::vector<Slot> parent_;                                 // in the spanning tree; kNone for its root
     std::vector<std::uint16_t> children_;
-    std::vector<Slot> free_;
+    std::vector<Slot> free_;                                   // has room for every slot, so that a delete never fails
     std::unordered_map<Label, Slot> slots_;
     Slot entry_ = kNone;
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 #include <utility>
 
 #include "hnsw.hpp"
@@ -25,6 +26,49 @@ void HNSW::add(Label label, const float *vector) {
     const std::lock_guard writer(write_);
     std::vector<float> buffer;
     const float *row = prepared(vector, buffer);
+    const auto known = slots_.find(label);
+    const Slot before = known == slots_.end() ? kNone : known->second;
+    const Slot twin = rows_.find(row);
+    if (twin != kNone && twin == before) return;
+    const bool emptied = before != kNone && labels_of(before).size() == 1;
+    Hole hole = emptied ? hole_for(before) : Hole{};
+    if (twin != kNone) {
+        const auto lock = changing();
+        join(label, twin);
+        if (before != kNone) leave(label, before);
+    } else {
+        insert(label, row, before);
+    }
+    if (emptied) {
+        const auto lock = changing();
+        erase(before, std::move(hole));
+    }
+}
+
+// The label becomes one of the node's. The last step that may fail comes before the first that shows.
+void HNSW::join(Label label, Slot slot) {
+    auto &crowd = crowds_.try_emplace(slot, 1, labels_[slot]).first->second;
+    if (crowd.size() == crowd.capacity()) crowd.reserve(2 * crowd.size());
+    slots_[label] = slot;
+    crowd.insert(std::lower_bound(crowd.begin(), crowd.end(), label), label);
+    labels_[slot] = crowd.front();
+}
+
+// A node that no label is left to is dead: walked through until it is erased, and not returned.
+void HNSW::leave(Label label, Slot slot) {
+    const auto at = crowds_.find(slot);
+    if (at == crowds_.end()) {
+        labels_[slot] = kNoLabel;
+        return;
+    }
+    auto &crowd = at->second;
+    crowd.erase(std::lower_bound(crowd.begin(), crowd.end(), label));
+    labels_[slot] = crowd.empty() ? kNoLabel : crowd.front();
+    if (crowd.size() < 2) crowds_.erase(at);
+}
+
+// A new node for a label that leaves the node `before`, where it has been at one.
+void HNSW::insert(Label label, const float *row, Slot before) {
     const std::size_t level = draw_level();
     const Slot slot = free_slot();
     std::memcpy(vectors_.at(slot), row, stride_ * sizeof(float));
@@ -32,32 +76,23 @@ void HNSW::add(Label label, const float *vector) {
     Slot parent = kNone;
     const std::vector<Tie> ties = plan(slot, level, parent);
 
-    Slot replaced = kNone;
-    {
-        const auto lock = changing();
-        const auto [at, fresh] = slots_.try_emplace(label, slot);
-        if (!fresh) {
-            replaced = std::exchange(at->second, slot);
-            labels_[replaced] = kNoLabel;
-        }
-        free_.pop_back();
-        labels_[slot] = label;
-        levels_[slot] = static_cast<std::uint8_t>(level);
-        upper_[slot] = std::move(upper);
-        *ground_.at(slot) = 0;
-        children_[slot] = 0;
-        parent_[slot] = parent;
-        if (parent != kNone) ++children_[parent];
-        for (const Tie &one : ties) {
-            if (one.victim != kNone) cut(one.other, one.victim, one.level);
-            tie(slot, one.other, one.level);
-        }
-        if (entry_ == kNone || level > levels_[entry_]) entry_ = slot;
+    const auto lock = changing();
+    slots_[label] = slot;  // from here on nothing fails
+    if (before != kNone) leave(label, before);
+    free_.pop_back();
+    labels_[slot] = label;
+    rows_.insert(slot);
+    levels_[slot] = static_cast<std::uint8_t>(level);
+    upper_[slot] = std::move(upper);
+    *ground_.at(slot) = 0;
+    children_[slot] = 0;
+    parent_[slot] = parent;
+    if (parent != kNone) ++children_[parent];
+    for (const Tie &one : ties) {
+        if (one.victim != kNone) cut(one.other, one.victim, one.level);
+        tie(slot, one.other, one.level);
     }
-    if (replaced != kNone) {
-        const auto lock = changing();
-        erase(replaced);
-    }
+    if (entry_ == kNone || level > levels_[entry_]) entry_ = slot;
 }
 
 // A free slot, made if there is none. It stays on the free list until it is linked, so a failure in between loses nothing.
@@ -71,8 +106,10 @@ Slot HNSW::free_slot() {
         levels_.resize(slot + std::size_t{1}, 0);
         parent_.resize(slot + std::size_t{1}, kNone);
         children_.resize(slot + std::size_t{1}, 0);
+        if (free_.capacity() <= slot) free_.reserve(2 * (slot + std::size_t{1}));
+        rows_.reserve(slot + std::size_t{1});
+        labels_.resize(slot + std::size_t{1}, kNoLabel);  // the last that may fail
         free_.push_back(slot);
-        labels_.resize(slot + std::size_t{1}, kNoLabel);
     }
     return free_.back();
 }
@@ -110,20 +147,14 @@ std::vector<HNSW::Tie> HNSW::plan(Slot slot, std::size_t level, Slot &parent) {
 }
 
 // Algorithm 4, nearest first: a candidate that lies nearer to one already taken than to the node itself is pruned, and
-// pruned ones fill up what remains. Of candidates equal to the node, only the first counts as diverse.
+// pruned ones fill up what remains.
 std::vector<Slot> HNSW::select(const std::vector<Candidate> &sorted, std::size_t count) const {
-    const float same = settings_.metric == Metric::cosine ? 1e-6F : 0.0F;
     std::vector<Slot> taken;
     std::vector<Slot> pruned;
-    bool twin = settings_.metric == Metric::inner_product;  // there a distance says nothing about equality
     for (const Candidate &one : sorted) {
         if (taken.size() == count) break;
-        bool diverse = std::none_of(taken.begin(), taken.end(),
-                                    [&](Slot other) { return distance(one.slot, other) < one.distance; });
-        if (settings_.metric != Metric::inner_product && one.distance <= same) {
-            diverse = diverse && !twin;
-            twin = true;
-        }
+        const bool diverse = std::none_of(taken.begin(), taken.end(),
+                                          [&](Slot other) { return distance(one.slot, other) < one.distance; });
         (diverse ? taken : pruned).push_back(one.slot);
     }
     const std::size_t room = std::min(count - taken.size(), pruned.size());
@@ -142,7 +173,7 @@ Slot HNSW::victim(Slot of, Slot newcomer, std::size_t level, bool newcomer_stays
     for (auto at = order.rbegin(); at != order.rend(); ++at) {
         if (*at == newcomer ? !newcomer_stays : level > 0 || !on_tree(of, *at)) return *at;
     }
-    return newcomer;  // not reached: a node has fewer tree edges than links
+    throw std::logic_error("a full node has tree edges alone");
 }
 
 // The nearest node that can take one more child.
@@ -153,18 +184,16 @@ Slot HNSW::choose_parent(const std::vector<Candidate> &sorted) const {
     return with_room_below(sorted.front().slot);
 }
 
-// The first node with room for a child, in breadth order through the tree below `slot`; there always is one, a leaf.
+// A node with room for a child: `slot` or one below it in the tree, down to a leaf. Allocates nothing, for a delete asks.
 Slot HNSW::with_room_below(Slot slot) const {
-    std::vector<Slot> queue{slot};
-    for (std::size_t at = 0; at < queue.size(); ++at) {
-        const Slot one = queue[at];
-        if (children_[one] < max_children_) return one;
-        const Links of = links(one, 0);
-        for (std::uint32_t i = 1; i <= *of; ++i) {
-            if (parent_[of[i]] == one) queue.push_back(of[i]);
-        }
+    while (children_[slot] >= max_children_) {
+        const Links of = links(slot, 0);
+        const Links end = of + 1 + *of;
+        const Links child = std::find_if(of + 1, end, [&](Slot other) { return parent_[other] == slot; });
+        if (child == end) throw std::logic_error("a node miscounts its children");
+        slot = *child;
     }
-    return slot;  // not reached: a tree has leaves
+    return slot;
 }
 
 }  // namespace llmspell

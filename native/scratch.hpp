@@ -1,6 +1,7 @@
 // What one search needs for itself, kept between searches so that none allocates.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,6 +21,21 @@ struct Candidate {
         return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot;
     }
     friend bool operator>(const Candidate &a, const Candidate &b) { return b < a; }
+};
+
+// One label of a node that has several.
+struct Member {
+    Slot slot;
+    std::int64_t label;
+    friend auto operator<=>(const Member &, const Member &) = default;
+};
+
+struct Hit {
+    float distance;
+    std::int64_t label;
+    friend bool operator<(const Hit &a, const Hit &b) {
+        return a.distance != b.distance ? a.distance < b.distance : a.label < b.label;
+    }
 };
 
 class Bitmap {
@@ -58,8 +74,9 @@ struct Scratch {
     std::vector<Candidate> frontier;  // min-heap: still to be expanded
     std::vector<Candidate> nearest;   // max-heap: the best so far; sorted once a walk or scan is over
     std::vector<float> query;
-    Bitmap allowed;
+    Bitmap allowed;  // all clear between searches
     std::vector<Slot> slots;
+    std::vector<Hit> hits;
 };
 
 // Lends a Scratch to each search under way.
@@ -83,18 +100,24 @@ class ScratchPool {
   private:
     std::unique_ptr<Scratch> take() {
         const std::lock_guard lock(mutex_);
-        if (idle_.empty()) return std::make_unique<Scratch>();
+        if (idle_.empty()) {
+            idle_.reserve(made_ + 1);  // so that there is room when it comes back
+            auto fresh = std::make_unique<Scratch>();
+            ++made_;
+            return fresh;
+        }
         auto scratch = std::move(idle_.back());
         idle_.pop_back();
         return scratch;
     }
-    void give(std::unique_ptr<Scratch> scratch) {
+    void give(std::unique_ptr<Scratch> scratch) noexcept {
         const std::lock_guard lock(mutex_);
         idle_.push_back(std::move(scratch));
     }
 
     std::mutex mutex_;
     std::vector<std::unique_ptr<Scratch>> idle_;
+    std::size_t made_ = 0;
 };
 
 }  // namespace llmspell

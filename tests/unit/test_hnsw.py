@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from llmspell_memory.index import ExactIndex, HNSWIndex
 from llmspell_memory.testing.indexes import METRICS, gaussian
 
 if TYPE_CHECKING:
-    from llmspell_memory.types import Metric, Vector
+    from llmspell_memory.types import Matrix, Metric, Vector
 
 
 def graph_search(index: HNSWIndex, query: Vector, k: int, ef: int) -> list[int]:
@@ -46,6 +46,108 @@ def test_every_live_point_stays_reachable(steps: list[tuple[str, int, int]], m: 
     assert index.check() == ""
     assert len(index) == len(live)
     assert set(graph_search(index, points[0], len(live), max(1, len(live)))) == live
+
+
+def star(count: int, dimensions: int) -> tuple[Vector, Matrix]:
+    """Return a centre of length 1 and `count` points on a sphere of radius 0.5 around it."""
+    centre = gaussian(1, dimensions, seed=5)[0]
+    rays = gaussian(count, dimensions)
+    rays *= np.float32(0.5) / np.linalg.norm(rays, axis=1, keepdims=True)
+    unit: Vector = (centre / np.linalg.norm(centre)).astype(np.float32)
+    return unit, unit + rays
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("order", ["first", "interleaved"])
+@pytest.mark.parametrize("copies", [0, 30, 1000])
+def test_a_crowd_of_equal_vectors_hides_no_neighbour(metric: Metric, order: str, copies: int) -> None:
+    """Around a vector that was added a thousand times every point is found by its own vector, as without the crowd."""
+    centre, points = star(4000, 64)
+    vectors = np.concatenate([np.tile(centre, (copies, 1)), points])
+    index = HNSWIndex(dimensions=64, metric=metric)
+    sequence = np.arange(len(vectors))
+    if order == "interleaved":
+        sequence = np.random.default_rng(1).permutation(len(vectors))
+    index.add(sequence, vectors[sequence])
+    missed = sum(graph_search(index, point, 1, 50) != [copies + row] for row, point in enumerate(points))
+    assert missed < 0.01 * len(points)
+    assert graph_search(index, centre, copies, 50) == list(range(copies))
+    assert index.check() == ""
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("route", ["graph", "scan", "cheapest"])
+def test_a_filter_admits_some_of_equal_vectors(metric: Metric, route: Literal["graph", "scan", "cheapest"]) -> None:
+    """Of labels that share a vector only those in the filter come back, each once, in order, and k of them."""
+    points = gaussian(40, 8)
+    index = HNSWIndex(dimensions=8, metric=metric, config=HNSWConfig(m=4, ef_construction=20))
+    index.add(np.arange(200), points[np.arange(200) % 40])  # 40 vectors of 5 labels each
+    index.add(np.arange(200, 230), gaussian(30, 8, seed=9))
+    exact = ExactIndex(dimensions=8, metric=metric)
+    exact.add(np.arange(230), np.concatenate([points[np.arange(200) % 40], gaussian(30, 8, seed=9)]))
+    chance = np.random.default_rng(2)
+    for query in points[:10]:
+        among = chance.permutation(230)[:60]
+        repeated = chance.permutation(np.concatenate([among, among, [999]]))
+        for k in (1, 3, 20, 60, 100):
+            labels, scores = index._graph.search_among(query, k, 60, repeated, route)
+            expected, their_scores = exact.search(query, k, among=among)
+            assert labels.tolist() == expected.tolist()
+            np.testing.assert_allclose(scores, their_scores, rtol=1e-4, atol=1e-4)
+
+
+def test_copies_leave_one_by_one() -> None:
+    """Each removed copy is gone at once and the others stay, until with the last of them the vector is gone too."""
+    points = gaussian(100, 8)
+    index = HNSWIndex(dimensions=8)
+    index.add(np.arange(100), points)
+    index.add(np.arange(100, 120), np.tile(points[:1], (20, 1)))
+    left = [0, *range(100, 120)]
+    for label in np.random.default_rng(3).permutation(left).tolist():
+        index.remove(np.array([label]))
+        left.remove(label)
+        assert index.check() == ""
+        assert graph_search(index, points[0], 21, 200)[: len(left)] == left
+    assert len(index) == 99
+    assert index.search(points[0], 1)[1][0] < 0.99
+
+
+def test_replacements_into_and_out_of_a_crowd() -> None:
+    """A label that gets the vector of others joins them, and one that gets its own leaves; what is unchanged stays."""
+    points = gaussian(60, 8)
+    index = HNSWIndex(dimensions=8, config=HNSWConfig(m=2, ef_construction=4))
+    index.add(np.arange(50), points[:50])
+    for label in range(1, 50):
+        index.add(np.array([label]), points[:1])
+        assert (len(index), index.check()) == (50, "")
+    assert index.search(points[0], 50)[0].tolist() == list(range(50))
+    assert index.search(points[0], 50)[1].tolist() == pytest.approx([1] * 50)
+    for label in range(10):
+        index.add(np.array([label]), points[50 + label : 51 + label])
+        assert index.check() == ""
+        assert graph_search(index, points[50 + label], 1, 60) == [label]
+    assert index.search(points[0], 40)[0].tolist() == list(range(10, 50))
+    index.add(np.arange(10), points[50:])
+    assert (len(index), index.check()) == (50, "")
+
+
+def test_equal_vectors_take_one_node() -> None:
+    """A thousand copies take the memory of their labels and not that of a thousand nodes."""
+    index = HNSWIndex(dimensions=384)
+    index.add(np.arange(1000), gaussian(1000, 384))
+    before = index.stats().memory_bytes
+    index.add(np.arange(1000, 2000), np.tile(gaussian(1, 384), (1000, 1)))
+    assert index.stats().memory_bytes - before < 100_000
+
+
+@pytest.mark.parametrize("dimensions", [2, 384, 65_536])
+def test_a_small_index_takes_little_memory(dimensions: int) -> None:
+    """Memory is taken some megabyte at a time, however wide the vectors."""
+    index = HNSWIndex(dimensions=dimensions)
+    vectors = gaussian(9, dimensions)
+    index.add(np.arange(9), vectors)
+    assert index.stats().memory_bytes < 9 * 4 * dimensions + 3_000_000
+    assert [index.search(one, 1)[0].tolist() for one in vectors] == [[label] for label in range(9)]
 
 
 @pytest.mark.parametrize("m", [2, 16])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmspell_memory.types import IndexStats
-from llmspell_memory.types.arrays import as_labels, as_matrix, as_vector, checked_k
+from llmspell_memory.types.arrays import as_labels, as_matrix, as_vector, check_magnitude, checked_k
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -45,6 +45,7 @@ class ExactIndex:
         """Add `vectors`, shape (n, dimensions), under `labels`, shape (n,); a known label gets the new vector."""
         numbers = as_labels(labels)
         matrix = as_matrix(vectors, rows=len(numbers), dimensions=self.dimensions)
+        check_magnitude(matrix, metric=self.metric)
         if self.metric == "cosine":
             matrix = _unit(matrix)
         with self._lock:
@@ -87,6 +88,7 @@ class ExactIndex:
             InputError: `vector`, `k` or `among` is not acceptable; a DimensionError for the wrong width.
         """
         query = as_vector(vector, dimensions=self.dimensions)
+        check_magnitude(query[None], metric=self.metric)
         if self.metric == "cosine":
             query = _unit(query[None])[0]
         k = checked_k(k)

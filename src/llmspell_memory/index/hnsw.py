@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _core
 from llmspell_memory.types import HNSWConfig, IndexStats
-from llmspell_memory.types.arrays import as_labels, as_matrix, as_vector, checked_k
+from llmspell_memory.types.arrays import as_labels, as_matrix, as_vector, check_magnitude, checked_k
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -59,6 +59,7 @@ class HNSWIndex:
         """Add `vectors`, shape (n, dimensions), under `labels`, shape (n,); a known label gets the new vector."""
         numbers = as_labels(labels)
         matrix = as_matrix(vectors, rows=len(numbers), dimensions=self.dimensions)
+        check_magnitude(matrix, metric=self.metric)
         for start in range(0, len(numbers), _ADD_AT_ONCE):
             end = start + _ADD_AT_ONCE
             self._graph.add(numbers[start:end], matrix[start:end])
@@ -83,7 +84,8 @@ class HNSWIndex:
             ConfigError: `ef_search` is out of range.
         """
         query = as_vector(vector, dimensions=self.dimensions)
-        k = checked_k(k)
+        check_magnitude(query[None], metric=self.metric)
+        k = min(checked_k(k), len(self))
         ef = self._config.ef_search if ef_search is None else replace(self._config, ef_search=ef_search).ef_search
         if among is None:
             return self._graph.search(query, k, ef)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from llmspell_memory.errors import DimensionError, InputError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from llmspell_memory.types.space import Metric
 
 Vector: TypeAlias = NDArray[np.float32]
 """float32, shape (dimensions,)."""
@@ -22,6 +24,8 @@ Labels: TypeAlias = NDArray[np.int64]
 """int64, shape (n,): the numbers by which an index knows its vectors."""
 
 _MAX_LABEL = 2**63 - 1
+_LONGEST: Final = 1e18
+"""Two vectors this long are at most 4e36 apart, squared; float32 ends at 3.4e38."""
 
 
 def as_vector(values: ArrayLike, *, dimensions: int | None = None) -> Vector:
@@ -78,6 +82,24 @@ def as_matrix(values: ArrayLike, *, rows: int, dimensions: int) -> Matrix:
     if not np.isfinite(matrix).all():
         raise InputError("vectors must hold finite numbers only, got NaN or infinity")
     return matrix
+
+
+def check_magnitude(vectors: Matrix, *, metric: Metric) -> None:
+    """Refuse vectors, shape (n, dimensions), too long for float32 to compare: squares and products would overflow.
+
+    The cosine metric scales them to length 1 and takes any.
+
+    Raises:
+        InputError: a Euclidean norm is above 1e18.
+    """
+    if metric == "cosine":
+        return
+    with np.errstate(over="ignore"):
+        if np.vdot(vectors, vectors) <= _LONGEST**2:  # all of them together: cheaper, and mostly enough
+            return
+    longest = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max(initial=0))
+    if longest > _LONGEST:
+        raise InputError(f"a vector's length must be at most {_LONGEST:g} under the metric {metric}, got {longest:.3g}")
 
 
 def checked_k(k: object) -> int:
