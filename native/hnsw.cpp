@@ -72,7 +72,7 @@ float HNSW::distance(const float *a, const float *b) const {
 
 float HNSW::score(float distance) const {
     switch (settings_.metric) {
-        case Metric::cosine: return 1.0F - distance;
+        case Metric::cosine: return std::clamp(1.0F - distance, -1.0F, 1.0F);
         case Metric::inner_product: return -distance;
         case Metric::euclidean: return -std::sqrt(std::max(0.0F, distance));
     }

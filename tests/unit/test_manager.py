@@ -17,6 +17,7 @@ from llmspell_memory import (
     EpisodicEntry,
     Filter,
     HNSWConfig,
+    InputError,
     MemoryConfig,
     SchemaError,
 )
@@ -168,6 +169,21 @@ def test_a_backend_of_ones_own_can_be_given(service: EmbeddingService) -> None:
         manager.episodic.add(EpisodicEntry("s", "user", "x"))
         assert manager.backend is backend
     assert backend.closed == 1
+
+
+@pytest.mark.parametrize("path", [None, "memory.db"])
+def test_a_vector_no_index_takes_is_not_stored(path: str | None, tmp_path: Path) -> None:
+    """A vector too long to compare under the metric is refused before its row is kept, so the store still opens."""
+    service = EmbeddingService(HashingProvider(8), metric="inner_product")
+    config = MemoryConfig.for_production(service, path=path and tmp_path / path)
+    with DefaultMemoryManager.with_config(config) as manager:
+        manager.episodic.add(EpisodicEntry("s", "user", "fine"))
+        with pytest.raises(InputError, match="length"):
+            manager.episodic.add(EpisodicEntry("s", "user", "huge", embedding=np.full(8, 1e20)))
+        assert contents(manager.episodic.search("fine", 5)) == ["fine"]
+    if path:
+        with DefaultMemoryManager.with_config(config) as manager:
+            assert manager.episodic.count() == 1
 
 
 def test_a_service_must_fit_its_backend(service: EmbeddingService) -> None:
