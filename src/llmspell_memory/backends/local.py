@@ -83,10 +83,13 @@ class LocalBackend:
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
+        yield from map(_own, self._in_order(where)[:limit])
+
+    def _in_order(self, where: Filter) -> list[EpisodicEntry]:
+        """The store's own entries that match, which no caller may be given."""
         with self._open_rows() as rows:
             entries = [rows.entries[label] for label in rows.matching(where)]
-        entries.sort(key=lambda entry: (entry.timestamp, entry.id))
-        yield from map(_own, entries[:limit])
+        return sorted(entries, key=lambda entry: (entry.timestamp, entry.id))
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
@@ -127,7 +130,7 @@ class LocalBackend:
     def sessions(self, where: Filter) -> list[SessionSummary]:
         """Return one line per session, counting the entries that match, latest activity first."""
         groups: dict[tuple[str, tuple[str, ...]], list[EpisodicEntry]] = defaultdict(list)
-        for entry in self.scan(where):
+        for entry in self._in_order(where):
             groups[entry.session_id, entry.namespace].append(entry)
         lines = [
             SessionSummary(
