@@ -14,7 +14,7 @@ help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
 	@echo "make test       set up, then run all tests"
 	@echo "make check      lint, types, docs, sanitizers and tests"
-	@echo "make bench      measure recall and speed of the indexes; VECTORS=file.npy QUERIES=file.npy for your own"
+	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
 $(BIN)/python:
@@ -62,15 +62,19 @@ sanitize: $(SANITIZED) $(wildcard native/*.hpp)
 
 check: lint types docs sanitize test
 
+# MEASURED=1 puts the tables into the pages that show them.
+BENCH = $(if $(VECTORS),--vectors $(VECTORS)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(LARGEST),--largest $(LARGEST)) \
+	$(if $(MEASURED),--write-docs)
+
 $(STAMPS)/bench: $(STAMPS)/core
 	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 bench: $(STAMPS)/bench
-	$(BIN)/python benchmarks/index.py $(if $(VECTORS),--vectors $(VECTORS)) $(if $(QUERIES),--queries $(QUERIES))
+	$(BIN)/python benchmarks/index.py $(if $(PARTS),--parts $(PARTS)) $(BENCH)
 
 bench-backend-search: $(STAMPS)/bench
-	$(BIN)/python benchmarks/backend_search.py $(if $(VECTORS),--vectors $(VECTORS)) $(if $(QUERIES),--queries $(QUERIES))
+	$(BIN)/python benchmarks/backend_search.py $(BENCH)
 
 # torch takes some GB, so what needs it has an environment of its own.
 test-torch:

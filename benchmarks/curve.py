@@ -1,0 +1,94 @@
+"""Recall against latency: every engine, every setting, at every size, in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bench import CORES
+from engines import ENGINES, Engine, Setting
+from measure import Spent, on_one_thread, recall, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench import Bench
+    from measure import Truth
+
+    from llmspell_memory.types import Matrix, Vector
+
+ROUNDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An engine with its index, and what making it took."""
+
+    engine: Engine
+    seconds: float
+
+
+def measure(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Yield a row per engine and setting, and one for each engine that could not be measured."""
+    with on_one_thread():
+        for size in bench.sizes:
+            yield from at(bench, size)
+
+
+def at(bench: Bench, size: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one size; the engines' indexes live side by side."""
+    ready: list[Built] = []
+    try:
+        for kind in ENGINES:
+            try:
+                ready.append(built(kind(), bench.data.vectors[:size]))
+            except Exception as error:  # noqa: BLE001 (a peer's failure is a line of the table, whatever it is)
+                yield {"size": size, "index": kind.name, "failed": f"{type(error).__name__}: {error}"}
+        yield from compared(ready, bench.truth(size), bench.queries)
+    finally:
+        for one in ready:
+            one.engine.close()
+
+
+def built(engine: Engine, vectors: Matrix) -> Built:
+    """Build an engine's index with all cores."""
+    return Built(engine, seconds(lambda: engine.build(vectors, CORES)))
+
+
+def compared(ready: Sequence[Built], truth: Truth, queries: Sequence[Vector]) -> Iterator[dict[str, Any]]:
+    """Yield the engines' rows, after rounds in which each has its turn at each setting.
+
+    A shared machine drifts by a factor of two within minutes. In short turns, each with half of the queries, that
+    meets all alike.
+    """
+    pairs = [(one, setting) for one in ready for setting in one.engine.settings]
+    spent = {(one.engine.name, setting): Spent() for one, setting in pairs}
+    for turn in range(ROUNDS):
+        for one, setting in in_turn(pairs, turn):
+            spent[one.engine.name, setting].turn(one.engine.searcher(setting), queries[turn % 2 :: 2])
+    for one, setting in pairs:
+        search = one.engine.searcher(setting)
+        share = recall([search(query) for query in queries], truth)
+        yield line(one, setting, truth) | {"recall": share} | spent[one.engine.name, setting].percentiles()
+
+
+def in_turn(pairs: list[tuple[Built, Setting]], turn: int) -> list[tuple[Built, Setting]]:
+    """Return the pairs so that like settings stand together, beginning elsewhere in every turn."""
+    alike = sorted(pairs, key=lambda pair: (pair[1].ef or 0, pair[1].refine))
+    first = turn * len(alike) // ROUNDS
+    return alike[first:] + alike[:first]
+
+
+def line(one: Built, setting: Setting, truth: Truth) -> dict[str, Any]:
+    """Return what a row says besides recall and latency."""
+    size, width = truth.vectors.shape
+    memory = one.engine.memory_bytes()
+    return {
+        "size": size,
+        "index": one.engine.name,
+        "setting": str(setting),
+        "ef": setting.ef,
+        "build_seconds": round(one.seconds, 3),
+        "entry_bytes": None if memory is None else round(memory / size),
+        "above_vectors_bytes": None if memory is None else round(memory / size) - width * one.engine.number_bytes,
+    }

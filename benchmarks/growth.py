@@ -1,0 +1,79 @@
+"""Ten times the rows: what a search takes at the same recall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from bench import CORES
+from engines import EFS, Setting, new_index
+from measure import K, Spent, on_one_thread, recall, seconds, truth_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench import Bench
+    from numpy.typing import NDArray
+
+    from llmspell_memory.index import HNSWIndex
+    from llmspell_memory.types import Matrix, Vector
+    from llmspell_memory.types.arrays import Labels
+
+COPIES: Final = 9
+NOISE: Final = 0.25
+"""Length of the noise that is added to a row of unit length."""
+
+ROUNDS: Final = 5
+SETTINGS: Final = (*EFS, 400)
+
+
+def measure(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Yield a row per ef, at the largest size and at ten times it, in turn; vectors are kept as float16."""
+    rows = grown(bench.vectors)
+    indexes, built = {}, {}
+    for size in (bench.largest, len(rows)):
+        indexes[size] = new_index(bench.dimensions, dtype="float16")
+        built[size] = seconds(lambda: fill(indexes[size], rows[:size]))  # noqa: B023
+    with on_one_thread():
+        spent = {(size, ef): Spent() for size in indexes for ef in SETTINGS}
+        for _ in range(ROUNDS):
+            for (size, ef), gathered in spent.items():
+                gathered.turn(searcher(indexes[size], ef), bench.queries)
+    for size, index in indexes.items():
+        truth = truth_of(rows[:size], bench.data.queries)
+        for ef in SETTINGS:
+            search = searcher(index, ef)
+            yield {
+                "size": size,
+                "rows": "as given" if size == bench.largest else f"{COPIES} of 10 made by noise",
+                "setting": str(Setting(ef)),
+                "recall": recall([search(query) for query in bench.queries], truth),
+                **spent[size, ef].percentiles(),
+                "build_seconds": round(built[size], 2),
+                "entry_bytes": round(index.stats().memory_bytes / size),
+            }
+
+
+def searcher(index: HNSWIndex, ef: int) -> Callable[[Vector], Labels]:
+    """Return a search at `ef`."""
+    return lambda query: index.search(query, K, ef_search=ef)[0]
+
+
+def fill(index: HNSWIndex, rows: NDArray[np.float16]) -> None:
+    """Add all rows, some at a time: as float32 they would take twice the room at once."""
+    for start in range(0, len(rows), 50_000):
+        block = rows[start : start + 50_000]
+        index.add(np.arange(start, start + len(block)), block.astype(np.float32), threads=CORES)
+
+
+def grown(vectors: Matrix) -> NDArray[np.float16]:
+    """Return the rows, and after them nine noisy copies of each, as float16."""
+    count, width = vectors.shape
+    rows = np.empty(((COPIES + 1) * count, width), np.float16)
+    rows[:count] = vectors
+    chance = np.random.default_rng(5)
+    for copy in range(1, COPIES + 1):
+        noise = chance.standard_normal((count, width), np.float32)
+        noisy = vectors + NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+        rows[copy * count : (copy + 1) * count] = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
+    return rows
