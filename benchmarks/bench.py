@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
-import numpy as np
 from data import SIZES
-from engines import new_index
-from measure import truth_of
+from engines import Engine, Ours, new_index
+from measure import seconds, truth_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +18,19 @@ if TYPE_CHECKING:
 
     from llmspell_memory.index import HNSWIndex
     from llmspell_memory.types import Matrix, Vector
+    from llmspell_memory.types.arrays import Labels
 
 CORES: Final = os.cpu_count() or 1
+
+Kind = TypeVar("Kind", bound=Engine)
+
+
+@dataclass(frozen=True, slots=True)
+class Built(Generic[Kind]):
+    """An engine with its index, and what making it took."""
+
+    engine: Kind
+    seconds: float
 
 
 class Bench:
@@ -39,6 +49,7 @@ class Bench:
         self.dimensions = data.vectors.shape[1]
         self.queries: Sequence[Vector] = list(data.queries)
         self._truths: dict[int, Truth] = {}
+        self._engines: dict[type[Engine], Built[Engine]] = {}
 
     @property
     def vectors(self) -> Matrix:
@@ -51,14 +62,28 @@ class Bench:
             self._truths[size] = truth_of(self.data.vectors[:size], self.data.queries)
         return self._truths[size]
 
-    def built(self, vectors: Matrix | None = None, **settings: Any) -> HNSWIndex:
-        """Return a new graph of ours over `vectors`, all when None, made with all cores."""
-        rows = self.vectors if vectors is None else vectors
-        index = new_index(self.dimensions, **settings)
-        index.add(np.arange(len(rows)), rows, threads=CORES)
-        return index
+    def built(self, kind: type[Kind], size: int) -> Built[Kind]:
+        """Return an engine over the first `size` rows, made with all cores; at the largest size it is kept."""
+        if size == self.largest and kind in self._engines:
+            return cast("Built[Kind]", self._engines[kind])
+        engine = kind()
+        made = Built(engine, seconds(lambda: engine.build(self.data.vectors[:size], CORES)))
+        if size == self.largest:
+            self._engines[kind] = cast("Built[Engine]", made)
+        return made
 
-    @cached_property
+    @property
     def index(self) -> HNSWIndex:
         """A graph of ours over the largest size, to be searched and not changed."""
-        return self.built()
+        return self.built(Ours, self.largest).engine.index
+
+    def filled(self, labels: Labels) -> HNSWIndex:
+        """Return a new graph of ours over the rows `labels`, made with all cores."""
+        index = new_index(self.dimensions)
+        index.add(labels, self.vectors[labels], threads=CORES)
+        return index
+
+    def close(self) -> None:
+        """Let go of what is kept."""
+        for one in self._engines.values():
+            one.engine.close()

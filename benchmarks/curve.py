@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import CORES
 from engines import ENGINES, Engine, Setting
-from measure import Spent, on_one_thread, recall, seconds
+from measure import Spent, on_one_thread, recall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench import Bench
+    from bench import Bench, Built
     from measure import Truth
 
-    from llmspell_memory.types import Matrix, Vector
+    from llmspell_memory.types import Vector
 
 ROUNDS: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """An engine with its index, and what making it took."""
-
-    engine: Engine
-    seconds: float
 
 
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -37,25 +27,20 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
 
 def at(bench: Bench, size: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size; the engines' indexes live side by side."""
-    ready: list[Built] = []
+    ready: list[Built[Engine]] = []
     try:
         for kind in ENGINES:
             try:
-                ready.append(built(kind(), bench.data.vectors[:size]))
+                ready.append(bench.built(kind, size))
             except Exception as error:  # noqa: BLE001 (a peer's failure is a line of the table, whatever it is)
                 yield {"size": size, "index": kind.name, "failed": f"{type(error).__name__}: {error}"}
         yield from compared(ready, bench.truth(size), bench.queries)
     finally:
-        for one in ready:
+        for one in ready if size < bench.largest else []:  # the largest serve other parts, too
             one.engine.close()
 
 
-def built(engine: Engine, vectors: Matrix) -> Built:
-    """Build an engine's index with all cores."""
-    return Built(engine, seconds(lambda: engine.build(vectors, CORES)))
-
-
-def compared(ready: Sequence[Built], truth: Truth, queries: Sequence[Vector]) -> Iterator[dict[str, Any]]:
+def compared(ready: Sequence[Built[Engine]], truth: Truth, queries: Sequence[Vector]) -> Iterator[dict[str, Any]]:
     """Yield the engines' rows, after rounds in which each has its turn at each setting.
 
     A shared machine drifts by a factor of two within minutes. In short turns, each with half of the queries, that
@@ -72,14 +57,14 @@ def compared(ready: Sequence[Built], truth: Truth, queries: Sequence[Vector]) ->
         yield line(one, setting, truth) | {"recall": share} | spent[one.engine.name, setting].percentiles()
 
 
-def in_turn(pairs: list[tuple[Built, Setting]], turn: int) -> list[tuple[Built, Setting]]:
+def in_turn(pairs: list[tuple[Built[Engine], Setting]], turn: int) -> list[tuple[Built[Engine], Setting]]:
     """Return the pairs so that like settings stand together, beginning elsewhere in every turn."""
     alike = sorted(pairs, key=lambda pair: (pair[1].ef or 0, pair[1].refine))
     first = turn * len(alike) // ROUNDS
     return alike[first:] + alike[:first]
 
 
-def line(one: Built, setting: Setting, truth: Truth) -> dict[str, Any]:
+def line(one: Built[Engine], setting: Setting, truth: Truth) -> dict[str, Any]:
     """Return what a row says besides recall and latency."""
     size, width = truth.vectors.shape
     memory = one.engine.memory_bytes()

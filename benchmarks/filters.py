@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from engines import EF_CONSTRUCTION, M, best_of, new_hnswlib
+from engines import FaissHNSW, Hnswlib, best_of
 from measure import K, hits_of, on_one_thread, percentiles, timed
 
 from llmspell_memory.index import LabelSet
@@ -172,10 +172,7 @@ def numpy_way(case: Case) -> Way:
 def faiss_way(bench: Bench) -> Callable[[Case], Way]:
     """Return the way of faiss: a bitmap that the walk looks at."""
     faiss = import_module("faiss")
-    index = faiss.IndexHNSWFlat(bench.dimensions, M, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = EF_CONSTRUCTION
-    index.add(bench.vectors)
-    faiss.omp_set_num_threads(1)
+    index = bench.built(FaissHNSW, bench.largest).engine.index
 
     def parameters(labels: Labels) -> Any:
         mask = np.zeros(bench.largest, bool)
@@ -192,8 +189,7 @@ def faiss_way(bench: Bench) -> Callable[[Case], Way]:
 
 def hnswlib_way(bench: Bench) -> Callable[[Case], Way]:
     """Return the way of hnswlib: a Python function that is called for every row it meets."""
-    index = new_hnswlib(bench.dimensions, bench.largest)
-    index.add_items(bench.vectors, np.arange(bench.largest), num_threads=-1)
+    index = bench.built(Hnswlib, bench.largest).engine.index
     index.set_ef(EF)
 
     def search(query: Vector, allowed: set[int]) -> Labels:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from bench import CORES
 from engines import EFS, Setting, new_index
+from equal_recall import interpolated
 from measure import K, Spent, on_one_thread, recall, seconds, truth_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench import Bench
+    from measure import Truth
     from numpy.typing import NDArray
 
     from llmspell_memory.index import HNSWIndex
@@ -25,6 +27,7 @@ NOISE: Final = 0.25
 
 ROUNDS: Final = 5
 SETTINGS: Final = (*EFS, 400)
+USUAL_EF: Final = 50
 
 
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -39,19 +42,33 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
         for _ in range(ROUNDS):
             for (size, ef), gathered in spent.items():
                 gathered.turn(searcher(indexes[size], ef), bench.queries)
+    measured: dict[int, list[dict[str, Any]]] = {}
     for size, index in indexes.items():
         truth = truth_of(rows[:size], bench.data.queries)
-        for ef in SETTINGS:
-            search = searcher(index, ef)
-            yield {
-                "size": size,
-                "rows": "as given" if size == bench.largest else f"{COPIES} of 10 made by noise",
-                "setting": str(Setting(ef)),
-                "recall": recall([search(query) for query in bench.queries], truth),
-                **spent[size, ef].percentiles(),
-                "build_seconds": round(built[size], 2),
-                "entry_bytes": round(index.stats().memory_bytes / size),
-            }
+        made = "as given" if size == bench.largest else f"{COPIES} of 10 made by noise"
+        costs = {"build_seconds": round(built[size], 2), "entry_bytes": round(index.stats().memory_bytes / size)}
+        measured[size] = [
+            {"size": size, "rows": made, "setting": str(Setting(ef)), "recall": found(index, ef, bench, truth)}
+            | spent[size, ef].percentiles()
+            | costs
+            for ef in SETTINGS
+        ]
+        yield from measured[size]
+    yield from at_one_recall(measured)
+
+
+def found(index: HNSWIndex, ef: int, bench: Bench, truth: Truth) -> float:
+    """Return the recall at `ef`."""
+    search = searcher(index, ef)
+    return recall([search(query) for query in bench.queries], truth)
+
+
+def at_one_recall(measured: dict[int, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Yield what both sizes take, interpolated, at the recall that the usual ef has at the smaller one."""
+    smaller = next(iter(measured.values()))
+    usual = next(row["recall"] for row in smaller if row["setting"] == str(Setting(USUAL_EF)))
+    for size, rows in measured.items():
+        yield {"size": size, "setting": "interpolated", "recall": usual, "p50": interpolated(rows, usual)}
 
 
 def searcher(index: HNSWIndex, ef: int) -> Callable[[Vector], Labels]:

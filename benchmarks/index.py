@@ -75,6 +75,7 @@ def main() -> None:
     report.write_json(path, result)
     if found.get("curve"):
         report.draw(options.output, result["parts"]["curve"], bench.data.source)
+    bench.close()
     if options.write_docs:
         report.write_page(result)
     print(f"written to {path}")

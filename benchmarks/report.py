@@ -17,6 +17,9 @@ ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = "docs/hnsw.md"
 """The page that shows the tables."""
 
+LEAST: Final = 0.9
+"""Recall from which on the picture shows a line."""
+
 MARKED: Final = re.compile(r"(<!-- index:begin -->\n).*?(<!-- index:end -->)", re.DOTALL)
 
 Row = dict[str, Any]
@@ -206,6 +209,8 @@ def draw(folder: Path, rows: Sequence[Row], source: str) -> None:
 
 def draw_panel(panel: Any, rows: Sequence[Row], colour: Callable[[int], Any]) -> None:
     """Draw the engines of one size: settings that another beats are left out of a line."""
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 (as in draw)
+
     for place, (name, measured) in enumerate(by_engine(rows).items()):
         line = front(measured)
         panel.plot(
@@ -216,7 +221,12 @@ def draw_panel(panel: Any, rows: Sequence[Row], colour: Callable[[int], Any]) ->
             marker="o" if len(line) > 1 else "D",
             markersize=4,
             linewidth=2.4 if name.startswith(OURS) else 1.2,
+            zorder=3 if name.startswith(OURS) else 2,
         )
     panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter("{x:,g}")
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_xlim(left=max(LEAST, panel.get_xlim()[0]), right=1.002)
     panel.set_xlabel("recall@10")
     panel.grid(visible=True, which="both", alpha=0.25)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from engines import Ours
 from measure import seconds
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CHILD: Final = Path(__file__).with_name("opening.py")
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
     """Yield one row per size: save, bytes, open and first search."""
     for size in bench.sizes[-2:]:
-        index = bench.index if size == bench.largest else bench.built(bench.vectors[:size])
+        index = bench.built(Ours, size).engine.index
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "index"
             spent = seconds(lambda: index.save(path))  # noqa: B023
