@@ -21,7 +21,7 @@ K: Final = 10
 TIE: Final = 1e-6
 """Scores this near are equal: float32 sums of another order differ by less."""
 
-_AT_ONCE: Final = 100_000
+_AT_ONCE: Final = 20_000
 _SECONDS_A_TURN: Final = 0.6
 
 
