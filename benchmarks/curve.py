@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from engines import ENGINES, Engine, Setting
-from measure import Spent, on_one_thread, recall
+from measure import Spent, Truth, on_one_thread, recall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench import Bench, Built
-    from measure import Truth
 
     from llmspell_memory.types import Vector
+    from llmspell_memory.types.arrays import Labels
 
 ROUNDS: Final = 10
+EXACT_QUERIES: Final = 100
+"""So many show that an exact index is one; all would take minutes."""
 
 
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -52,9 +54,14 @@ def compared(ready: Sequence[Built[Engine]], truth: Truth, queries: Sequence[Vec
         for one, setting in in_turn(pairs, turn):
             spent[one.engine.name, setting].turn(one.engine.searcher(setting), queries[turn % 2 :: 2])
     for one, setting in pairs:
-        search = one.engine.searcher(setting)
-        share = recall([search(query) for query in queries], truth)
+        share = found(one.engine.searcher(setting), truth, len(queries) if setting.ef else EXACT_QUERIES)
         yield line(one, setting, truth) | {"recall": share} | spent[one.engine.name, setting].percentiles()
+
+
+def found(search: Callable[[Vector], Labels], truth: Truth, count: int) -> float:
+    """Return the recall over the first `count` queries."""
+    some = Truth(truth.vectors, truth.queries[:count], truth.worst[:count])
+    return recall([search(query) for query in some.queries], some)
 
 
 def in_turn(pairs: list[tuple[Built[Engine], Setting]], turn: int) -> list[tuple[Built[Engine], Setting]]:
