@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types import Vector
     from llmspell_memory.types.arrays import Labels
 
-ROUNDS: Final = 10
+ROUNDS: Final = 6
 EXACT_QUERIES: Final = 100
 """So many show that an exact index is one; all would take minutes."""
 
