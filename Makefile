@@ -24,7 +24,7 @@ $(BIN)/python:
 # The build's own requirements stand in the environment, so that a changed source is compiled alone and not anew.
 $(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
-	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.20" ninja
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.20" ninja
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama]"
 	@touch $@
 
@@ -51,7 +51,7 @@ docs: $(STAMPS)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
 # The native core alone, without Python, under the compiler's checkers.
-SANITIZED := native/tests/stress.cpp native/distance.cpp native/hnsw.cpp native/hnsw_insert.cpp native/hnsw_erase.cpp
+SANITIZED := $(filter-out native/bindings.cpp,$(wildcard native/*.cpp)) native/tests/stress.cpp
 CXX ?= c++
 sanitize: $(SANITIZED) $(wildcard native/*.hpp)
 	@mkdir -p build

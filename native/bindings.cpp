@@ -1,43 +1,73 @@
 // The Python face of the native core: arrays in and out, the GIL released while it works.
-// Arguments were checked by llmspell_memory.index; what is refused here would be a bug there.
+//
+// A search takes what it can read in place: a float32 vector, an integer k, a set of labels or an int64 array of them.
+// Anything else it answers with None, and llmspell_memory.index converts it or says what is wrong with it.
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#include <numpy/arrayobject.h>
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <stdexcept>
+#include <system_error>
 
-#include "distance.hpp"
+#include "flat.hpp"
 #include "hnsw.hpp"
+#include "kernels.hpp"
+#include "threads.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace {
 
+using llmspell::FlatIndex;
 using llmspell::Found;
 using llmspell::HNSW;
 using llmspell::Label;
+using llmspell::LabelSet;
 using llmspell::Metric;
 using llmspell::Route;
+using llmspell::Space;
+using llmspell::Storage;
+using llmspell::Wanted;
 
 using Labels = nb::ndarray<const Label, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-Metric metric_named(const std::string &name) {
-    if (name == "cosine") return Metric::cosine;
-    if (name == "inner_product") return Metric::inner_product;
-    if (name == "euclidean") return Metric::euclidean;
-    throw std::invalid_argument("unknown metric " + name);
+constexpr std::size_t kAddedAtOnce = 256;  // some 30 ms of work: between two such pieces Python can be interrupted
+
+template <class T>
+struct Named {
+    const char *name;
+    T value;
+};
+
+template <class T, std::size_t n>
+T named(const Named<T> (&all)[n], const std::string &name) {
+    for (const auto &one : all) {
+        if (name == one.name) return one.value;
+    }
+    throw std::invalid_argument("unknown: " + name);
 }
 
-Route route_named(const std::string &name) {
-    if (name == "cheapest") return Route::cheapest;
-    if (name == "graph") return Route::graph;
-    if (name == "scan") return Route::scan;
-    throw std::invalid_argument("unknown route " + name);
+constexpr Named<Metric> kMetrics[] = {
+    {"cosine", Metric::cosine}, {"inner_product", Metric::inner_product}, {"euclidean", Metric::euclidean}};
+constexpr Named<Route> kRoutes[] = {{"cheapest", Route::cheapest}, {"graph", Route::graph}, {"scan", Route::scan}};
+constexpr Named<Storage> kStorages[] = {{"float32", Storage::float32}, {"float16", Storage::float16}};
+
+Space space_of(std::size_t dimensions, const std::string &metric, const std::string &dtype) {
+    return {dimensions, named(kMetrics, metric), named(kStorages, dtype)};
 }
 
 void require(bool condition, const char *message) {
@@ -45,84 +75,202 @@ void require(bool condition, const char *message) {
 }
 
 template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> array(std::vector<T> &&values) {
-    auto *owned = new std::vector<T>(std::move(values));
-    const nb::capsule owner(owned, [](void *pointer) noexcept { delete static_cast<std::vector<T> *>(pointer); });
-    return {owned->data(), {owned->size()}, owner};
+constexpr int kNumpyType = std::is_same_v<T, Label> ? NPY_INT64 : NPY_FLOAT32;
+
+// A new array; the caller writes its values.
+template <class T>
+std::pair<nb::object, T *> new_array(int axes, npy_intp *shape) {
+    PyObject *array = PyArray_SimpleNew(axes, shape, kNumpyType<T>);
+    if (array == nullptr) throw nb::python_error();
+    return {nb::steal(array), static_cast<T *>(PyArray_DATA(reinterpret_cast<PyArrayObject *>(array)))};
 }
 
-nb::tuple arrays(Found &&found) {
-    return nb::make_tuple(array(std::move(found.labels)), array(std::move(found.scores)));
+template <class T>
+nb::object array_of(const std::vector<T> &values) {
+    auto shape = static_cast<npy_intp>(values.size());
+    auto [array, data] = new_array<T>(1, &shape);
+    std::copy(values.begin(), values.end(), data);
+    return array;
 }
 
-// The graph and the width it was made for.
-struct Index {
-    Index(std::size_t dimensions, const std::string &metric, std::size_t m, std::size_t ef_construction,
-          std::uint64_t seed)
-        : dimensions(dimensions), graph({dimensions, metric_named(metric), m, ef_construction, seed}) {}
+// The values of an aligned C-ordered array of this type and one axis, or null.
+template <class T>
+const T *values_of(nb::handle object, std::size_t &count) {
+    if (!PyArray_Check(object.ptr())) return nullptr;
+    auto *array = reinterpret_cast<PyArrayObject *>(object.ptr());
+    if (PyArray_NDIM(array) != 1 || PyArray_TYPE(array) != kNumpyType<T> || !PyArray_ISCARRAY_RO(array)) return nullptr;
+    count = static_cast<std::size_t>(PyArray_DIM(array, 0));
+    return static_cast<const T *>(PyArray_DATA(array));
+}
 
-    void add(const Labels &labels, const Matrix &vectors) {
-        require(vectors.shape(0) == labels.shape(0), "as many labels as vectors are needed");
-        require(vectors.shape(1) == dimensions, "the vectors have the wrong width");
-        const nb::gil_scoped_release released;
-        for (std::size_t i = 0; i < labels.shape(0); ++i) {
-            require(labels.data()[i] >= 0, "labels must not be negative");
-            graph.add(labels.data()[i], vectors.data() + i * dimensions);
-        }
+bool is_count(nb::handle object, std::size_t &count) {
+    if (!PyLong_CheckExact(object.ptr())) return false;
+    count = PyLong_AsSize_t(object.ptr());
+    if (count != static_cast<std::size_t>(-1)) return true;
+    PyErr_Clear();
+    return false;
+}
+
+// What `among` may be: None, a LabelSet, or an array of labels, of which a set is made.
+class Among {
+  public:
+    explicit Among(nb::handle object) {
+        if (object.is_none()) return;
+        if (nb::try_cast(object, set_)) return;
+        std::size_t count = 0;
+        const Label *labels = values_of<Label>(object, count);
+        understood_ = labels != nullptr && std::all_of(labels, labels + count, [](Label one) { return one >= 0; });
+        if (understood_) set_ = &made_.emplace(labels, count);
     }
+    bool understood() const { return understood_; }
+    const LabelSet *set() const { return set_; }
 
-    void remove(const Labels &labels) {
-        const nb::gil_scoped_release released;
-        for (std::size_t i = 0; i < labels.shape(0); ++i) graph.remove(labels.data()[i]);
-    }
-
-    nb::tuple search(const Vector &vector, std::size_t k, std::size_t ef, const std::string &route) const {
-        require(vector.shape(0) == dimensions, "the vector has the wrong width");
-        const Route way = route_named(route);
-        Found found;
-        {
-            const nb::gil_scoped_release released;
-            found = graph.search(vector.data(), k, ef, way);
-        }
-        return arrays(std::move(found));
-    }
-
-    nb::tuple search_among(const Vector &vector, std::size_t k, std::size_t ef, const Labels &among,
-                           const std::string &route) const {
-        require(vector.shape(0) == dimensions, "the vector has the wrong width");
-        const Route way = route_named(route);
-        Found found;
-        {
-            const nb::gil_scoped_release released;
-            found = graph.search_among(vector.data(), k, ef, among.data(), among.shape(0), way);
-        }
-        return arrays(std::move(found));
-    }
-
-    std::string check() const {
-        const nb::gil_scoped_release released;
-        return graph.check();
-    }
-
-    std::size_t dimensions;
-    HNSW graph;
+  private:
+    bool understood_ = true;
+    const LabelSet *set_ = nullptr;
+    std::optional<LabelSet> made_;
 };
+
+nb::object search(const FlatIndex &index, nb::handle vector, nb::handle k, std::size_t ef, nb::handle among,
+                  const std::string &route) {
+    std::size_t dimensions = 0;
+    const auto *values = values_of<float>(vector, dimensions);
+    Wanted wanted{0, ef, nullptr, named(kRoutes, route)};
+    if (values == nullptr || dimensions != index.space().dimensions || !is_count(k, wanted.k)) return nb::none();
+    const Among allowed(among);
+    if (!allowed.understood()) return nb::none();
+    wanted.among = allowed.set();
+    Found found;
+    try {
+        const nb::gil_scoped_release released;
+        found = index.search(values, wanted);
+    } catch (const llmspell::Unacceptable &) {
+        return nb::none();
+    }
+    return nb::make_tuple(array_of(found.labels), array_of(found.scores));
+}
+
+// Rows of results that are short end in the label -1 and a score of minus infinity.
+nb::tuple search_many(const FlatIndex &index, const Matrix &vectors, std::size_t k, std::size_t ef, const LabelSet *among,
+                      std::size_t threads) {
+    require(vectors.shape(1) == index.space().dimensions, "the vectors have the wrong width");
+    npy_intp shape[] = {static_cast<npy_intp>(vectors.shape(0)), static_cast<npy_intp>(k)};
+    auto [labels, all_labels] = new_array<Label>(2, shape);
+    auto [scores, all_scores] = new_array<float>(2, shape);
+    {
+        const nb::gil_scoped_release released;
+        std::fill_n(all_labels, vectors.shape(0) * k, Label{-1});
+        std::fill_n(all_scores, vectors.shape(0) * k, -std::numeric_limits<float>::infinity());
+        const Wanted wanted{k, ef, among};
+        llmspell::on_threads(threads, vectors.shape(0), [&, into = all_labels, scored = all_scores](std::size_t i) {
+            const Found found = index.search(vectors.data() + i * vectors.shape(1), wanted);
+            std::copy(found.labels.begin(), found.labels.end(), into + i * k);
+            std::copy(found.scores.begin(), found.scores.end(), scored + i * k);
+        });
+    }
+    return nb::make_tuple(labels, scores);
+}
+
+void add_vectors(FlatIndex &index, const Labels &labels, const Matrix &vectors, std::size_t threads, nb::handle progress) {
+    const std::size_t count = labels.shape(0);
+    require(vectors.shape(0) == count, "as many labels as vectors are needed");
+    require(vectors.shape(1) == index.space().dimensions, "the vectors have the wrong width");
+    require(std::all_of(labels.data(), labels.data() + count, [](Label one) { return one >= 0; }), "a negative label");
+    for (std::size_t done = 0; done < count;) {
+        const std::size_t some = std::min(kAddedAtOnce, count - done);
+        {
+            const nb::gil_scoped_release released;
+            index.add(labels.data() + done, vectors.data() + done * vectors.shape(1), some, threads);
+        }
+        done += some;
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        if (!progress.is_none()) progress(done, count);
+    }
+}
+
+void remove_labels(FlatIndex &index, const Labels &labels) {
+    const nb::gil_scoped_release released;
+    for (std::size_t i = 0; i < labels.shape(0); ++i) index.remove(labels.data()[i]);
+}
+
+// A path as Python gives it to the file system.
+std::filesystem::path path_of(nb::handle path) {
+    PyObject *bytes = nullptr;
+    if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
+    const nb::object owner = nb::steal(bytes);
+    return {PyBytes_AS_STRING(bytes)};
+}
+
+void save(const HNSW &index, nb::handle path, const std::vector<std::uint64_t> &note) {
+    const auto to = path_of(path);
+    const nb::gil_scoped_release released;
+    index.save(to, note);
+}
+
+// The index and the note it was saved with.
+nb::tuple open_index(nb::handle path) {
+    const auto from = path_of(path);
+    std::vector<std::uint64_t> note;
+    std::unique_ptr<HNSW> index;
+    {
+        const nb::gil_scoped_release released;
+        index = HNSW::open(from, note);
+    }
+    const Space space = index->space();
+    const auto settings = index->settings();
+    const char *metric = kMetrics[static_cast<std::size_t>(space.metric)].name;
+    const char *storage = kStorages[static_cast<std::size_t>(space.storage)].name;
+    return nb::make_tuple(nb::cast(std::move(index)), space.dimensions, metric, storage, settings.m,
+                          settings.ef_construction, note);
+}
+
+bool import_numpy() {
+    return _import_array() == 0;
+}
 
 }  // namespace
 
 NB_MODULE(_core, module) {
+    if (!import_numpy()) throw nb::python_error();
     nb::set_leak_warnings(false);  // a daemon thread still alive at exit holds its index, which is no fault
-    module.doc() = "Native core of llmspell-memory: the HNSW graph and its distance kernels.";
-    nb::class_<Index>(module, "HNSW")
-        .def(nb::init<std::size_t, const std::string &, std::size_t, std::size_t, std::uint64_t>(), "dimensions"_a,
-             "metric"_a, "m"_a, "ef_construction"_a, "seed"_a)
-        .def("add", &Index::add, "labels"_a, "vectors"_a)
-        .def("remove", &Index::remove, "labels"_a)
-        .def("search", &Index::search, "vector"_a, "k"_a, "ef"_a, "route"_a = "cheapest")
-        .def("search_among", &Index::search_among, "vector"_a, "k"_a, "ef"_a, "among"_a, "route"_a = "cheapest")
-        .def("check", &Index::check)
-        .def("memory_bytes", [](const Index &index) { return index.graph.memory_bytes(); })
-        .def("__len__", [](const Index &index) { return index.graph.size(); });
+    module.doc() = "Native core of llmspell-memory: the flat index, the HNSW graph and their kernels.";
+    nb::class_<LabelSet>(module, "LabelSet")
+        .def("__init__", [](LabelSet *self, const Labels &labels) { new (self) LabelSet(labels.data(), labels.shape(0)); })
+        .def("__len__", &LabelSet::size)
+        .def("__contains__", [](const LabelSet &set, Label label) { return label >= 0 && set.contains(label); });
+    nb::class_<FlatIndex>(module, "Flat")
+        .def("__init__",
+             [](FlatIndex *self, std::size_t dimensions, const std::string &metric, const std::string &dtype) {
+                 new (self) FlatIndex(space_of(dimensions, metric, dtype));
+             },
+             "dimensions"_a, "metric"_a, "dtype"_a)
+        .def("add", &add_vectors, "labels"_a, "vectors"_a, "threads"_a, "progress"_a.none())
+        .def("remove", &remove_labels, "labels"_a)
+        .def("search", &search, "vector"_a.none(), "k"_a.none(), "ef"_a, "among"_a.none(), "route"_a = "cheapest")
+        .def("search_many", &search_many, "vectors"_a, "k"_a, "ef"_a, "among"_a.none(), "threads"_a)
+        .def("verify", &FlatIndex::verify, nb::call_guard<nb::gil_scoped_release>())
+        .def("check", &FlatIndex::check, nb::call_guard<nb::gil_scoped_release>())
+        .def("memory_bytes", &FlatIndex::memory_bytes)
+        .def("__len__", &FlatIndex::size);
+    nb::class_<HNSW, FlatIndex>(module, "HNSW")
+        .def("__init__",
+             [](HNSW *self, std::size_t dimensions, const std::string &metric, const std::string &dtype, std::size_t m,
+                std::size_t ef_construction, std::uint64_t seed) {
+                 new (self) HNSW(space_of(dimensions, metric, dtype), {m, ef_construction, seed});
+             },
+             "dimensions"_a, "metric"_a, "dtype"_a, "m"_a, "ef_construction"_a, "seed"_a)
+        .def("save", &save, "path"_a, "note"_a);
+    nb::exception<llmspell::Damaged>(module, "DamagedError");
+    nb::exception<llmspell::TooNew>(module, "TooNewError");
+    nb::register_exception_translator([](const std::exception_ptr &thrown, void *) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const std::system_error &error) {
+            errno = error.code().value();
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+    });
+    module.def("open_index", &open_index, "path"_a);
     module.def("kernel_name", [] { return std::string(llmspell::kernels().name); });
     module.def("kernel_names", &llmspell::kernel_names);
     module.def("use_kernels", &llmspell::use_kernels, "name"_a);

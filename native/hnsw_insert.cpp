@@ -1,16 +1,22 @@
-// Insertion: algorithm 1 of the paper, planned beside the readers and then linked in one short exclusive step.
+// Insertion: algorithm 1 of the paper, planned beside the readers and then linked in one short exclusive step a node.
+//
+// Nodes that come together are planned together, on as many threads as are given, against the graph as it was before
+// them and against those of them that go first. The plans do not depend on the threads. They are carried out in order;
+// what an earlier one has touched is looked at again.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
-#include <utility>
 
 #include "hnsw.hpp"
+#include "threads.hpp"
 
 namespace llmspell {
 namespace {
 
 constexpr std::size_t kTopLevel = 60;
+constexpr std::size_t kTogether = 128;     // nodes planned together at most,
+constexpr std::size_t kShareTogether = 16; // and at most one for so many that are there
+constexpr std::size_t kWorthThreads = 8;
 
 // SplitMix64 (Steele, Lea & Flood 2014): small, good, and the same on every platform.
 std::uint64_t next_random(std::uint64_t &state) {
@@ -22,96 +28,38 @@ std::uint64_t next_random(std::uint64_t &state) {
 
 }  // namespace
 
-void HNSW::add(Label label, const float *vector) {
-    const std::lock_guard writer(write_);
-    std::vector<float> buffer;
-    const float *row = prepared(vector, buffer);
-    const auto known = slots_.find(label);
-    const Slot before = known == slots_.end() ? kNone : known->second;
-    const Slot twin = rows_.find(row);
-    if (twin != kNone && twin == before) return;
-    const bool emptied = before != kNone && labels_of(before).size() == 1;
-    Hole hole = emptied ? hole_for(before) : Hole{};
-    if (twin != kNone) {
-        const auto lock = changing();
-        join(label, twin);
-        if (before != kNone) leave(label, before);
+std::size_t HNSW::batch_limit() const { return std::clamp<std::size_t>(nodes() / kShareTogether, 1, kTogether); }
+
+void HNSW::settle(std::span<const Newcomer> newcomers, std::size_t threads) {
+    std::vector<Plan> plans(newcomers.size());
+    for (Plan &plan : plans) {
+        plan.level = draw_level();
+        if (plan.level == 0) continue;
+        plan.upper.reset(new Slot[plan.level * settings_.m]);
+        std::fill_n(plan.upper.get(), plan.level * settings_.m, kNone);
+    }
+    if (threads > 1 && newcomers.size() >= kWorthThreads) {
+        on_threads(threads, plans.size(), [&](std::size_t i) { make(plans[i], newcomers, i, plans); });
     } else {
-        insert(label, row, before);
+        for (std::size_t i = 0; i < plans.size(); ++i) make(plans[i], newcomers, i, plans);
     }
-    if (emptied) {
+    std::unordered_set<Slot> touched;
+    Choice choice;
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+        const Slot slot = newcomers[i].slot;
+        renew(plans[i], slot, touched, choice);
+        if (plans.size() > 1) {
+            touched.insert(slot);
+            for (const Tie &one : plans[i].ties) {
+                touched.insert(one.other);
+                if (one.victim != kNone) touched.insert(one.victim);
+            }
+        }
         const auto lock = changing();
-        erase(before, std::move(hole));
+        if (plans[i].level > 0) upper_[slot] = std::move(plans[i].upper);
+        appear(newcomers[i]);  // from here on nothing fails
+        link(slot, plans[i]);
     }
-}
-
-// The label becomes one of the node's. The last step that may fail comes before the first that shows.
-void HNSW::join(Label label, Slot slot) {
-    auto &crowd = crowds_.try_emplace(slot, 1, labels_[slot]).first->second;
-    if (crowd.size() == crowd.capacity()) crowd.reserve(2 * crowd.size());
-    slots_[label] = slot;
-    crowd.insert(std::lower_bound(crowd.begin(), crowd.end(), label), label);
-    labels_[slot] = crowd.front();
-}
-
-// A node that no label is left to is dead: walked through until it is erased, and not returned.
-void HNSW::leave(Label label, Slot slot) {
-    const auto at = crowds_.find(slot);
-    if (at == crowds_.end()) {
-        labels_[slot] = kNoLabel;
-        return;
-    }
-    auto &crowd = at->second;
-    crowd.erase(std::lower_bound(crowd.begin(), crowd.end(), label));
-    labels_[slot] = crowd.empty() ? kNoLabel : crowd.front();
-    if (crowd.size() < 2) crowds_.erase(at);
-}
-
-// A new node for a label that leaves the node `before`, where it has been at one.
-void HNSW::insert(Label label, const float *row, Slot before) {
-    const std::size_t level = draw_level();
-    const Slot slot = free_slot();
-    std::memcpy(vectors_.at(slot), row, stride_ * sizeof(float));
-    std::unique_ptr<std::uint32_t[]> upper(level > 0 ? new std::uint32_t[level * (settings_.m + 1)]() : nullptr);
-    Slot parent = kNone;
-    const std::vector<Tie> ties = plan(slot, level, parent);
-
-    const auto lock = changing();
-    slots_[label] = slot;  // from here on nothing fails
-    if (before != kNone) leave(label, before);
-    free_.pop_back();
-    labels_[slot] = label;
-    rows_.insert(slot);
-    levels_[slot] = static_cast<std::uint8_t>(level);
-    upper_[slot] = std::move(upper);
-    *ground_.at(slot) = 0;
-    children_[slot] = 0;
-    parent_[slot] = parent;
-    if (parent != kNone) ++children_[parent];
-    for (const Tie &one : ties) {
-        if (one.victim != kNone) cut(one.other, one.victim, one.level);
-        tie(slot, one.other, one.level);
-    }
-    if (entry_ == kNone || level > levels_[entry_]) entry_ = slot;
-}
-
-// A free slot, made if there is none. It stays on the free list until it is linked, so a failure in between loses nothing.
-Slot HNSW::free_slot() {
-    if (free_.empty()) {
-        const auto lock = changing();
-        const auto slot = static_cast<Slot>(labels_.size());
-        vectors_.reach(slot);
-        ground_.reach(slot);
-        upper_.resize(slot + std::size_t{1});
-        levels_.resize(slot + std::size_t{1}, 0);
-        parent_.resize(slot + std::size_t{1}, kNone);
-        children_.resize(slot + std::size_t{1}, 0);
-        if (free_.capacity() <= slot) free_.reserve(2 * (slot + std::size_t{1}));
-        rows_.reserve(slot + std::size_t{1});
-        labels_.resize(slot + std::size_t{1}, kNoLabel);  // the last that may fail
-        free_.push_back(slot);
-    }
-    return free_.back();
 }
 
 // Section 4.1: floor(-ln(u) / ln(m)), u uniform in (0, 1].
@@ -120,80 +68,156 @@ std::size_t HNSW::draw_level() {
     return std::min(static_cast<std::size_t>(-std::log(u) * level_scale_), kTopLevel);
 }
 
-std::vector<HNSW::Tie> HNSW::plan(Slot slot, std::size_t level, Slot &parent) {
-    std::vector<Tie> ties;
-    if (entry_ == kNone) return ties;
+// Fills in the plan of newcomers[which], whose level is drawn. Of the other plans their levels alone are read.
+void HNSW::make(Plan &plan, std::span<const Newcomer> newcomers, std::size_t which, std::span<const Plan> plans) const {
+    if (entry_ == kNone) return;
     auto loan = scratch_.lend();
     Scratch &scratch = *loan;
-    const float *row = vectors_.at(slot);
-    Candidate start{distance(row, vectors_.at(entry_)), entry_};
-    const std::size_t top = std::min<std::size_t>(level, levels_[entry_]);
-    descend(row, top, start);
-    for (std::size_t at = top + 1; at-- > 0;) {
-        walk(row, start, settings_.ef_construction, at, nullptr, SIZE_MAX, scratch);
-        std::vector<Slot> chosen = select(scratch.nearest, settings_.m);
-        if (!scratch.nearest.empty()) start = scratch.nearest.front();
-        if (at == 0) {
-            parent = choose_parent(scratch.nearest);
-            if (std::find(chosen.begin(), chosen.end(), parent) == chosen.end()) chosen.push_back(parent);
+    Choice choice;
+    const Slot slot = newcomers[which].slot;
+    prepare(slot, scratch.query);
+    const std::size_t top = std::min<std::size_t>(plan.level, levels_[entry_]);
+    descend(scratch.query, top, scratch);
+    for (std::size_t level = top + 1; level-- > 0;) {
+        walk(scratch.query, settings_.ef_construction, level, scratch);
+        scratch.fresh.clear();
+        for (std::size_t i = 0; i < which; ++i) {
+            if (plans[i].level >= level) scratch.fresh.push_back(newcomers[i].slot);
         }
+        estimate(scratch.query, scratch.fresh, scratch.distances);
+        choice.sorted = scratch.pool;
+        for (std::size_t i = 0; i < scratch.fresh.size(); ++i) {
+            choice.sorted.emplace_back(scratch.distances[i], scratch.fresh[i]);
+        }
+        std::sort(choice.sorted.begin(), choice.sorted.end());
+        select(settings_.m, choice);
+        if (level == 0) {
+            plan.parent = choose_parent(choice.sorted);
+            if (std::find(choice.chosen.begin(), choice.chosen.end(), plan.parent) == choice.chosen.end()) {
+                choice.chosen.push_back(plan.parent);
+            }
+        }
+        const std::vector<Slot> chosen = choice.chosen;
         for (const Slot other : chosen) {
-            const bool stays = at == 0 && other == parent;
-            const Slot out = *links(other, at) < capacity(at) ? kNone : victim(other, slot, at, stays);
-            if (out != slot) ties.push_back({at, other, out});
+            const bool is_new = std::find(scratch.fresh.begin(), scratch.fresh.end(), other) != scratch.fresh.end();
+            const bool stays = level == 0 && other == plan.parent;
+            const Slot out = is_new || !full(other, level) ? kNone : victim(other, slot, level, stays, choice);
+            if (out != slot) plan.ties.push_back({level, other, out});
         }
     }
-    return ties;
 }
 
-// Algorithm 4, nearest first: a candidate that lies nearer to one already taken than to the node itself is pruned, and
-// pruned ones fill up what remains.
-std::vector<Slot> HNSW::select(const std::vector<Candidate> &sorted, std::size_t count) const {
-    std::vector<Slot> taken;
-    std::vector<Slot> pruned;
-    for (const Candidate &one : sorted) {
-        if (taken.size() == count) break;
-        const bool diverse = std::none_of(taken.begin(), taken.end(),
-                                          [&](Slot other) { return distance(one.slot, other) < one.distance; });
-        (diverse ? taken : pruned).push_back(one.slot);
+// Algorithm 4 over choice.sorted, nearest first: a candidate that lies nearer to one already taken than to the node
+// itself is pruned, and pruned ones fill up what remains.
+void HNSW::select(std::size_t count, Choice &choice) const {
+    auto &[query, slots, distances, sorted, chosen, left] = choice;
+    chosen.clear();
+    left = sorted;
+    std::vector<Candidate> pruned;
+    while (!left.empty() && chosen.size() < count) {
+        const Slot taken = left.front().slot();
+        chosen.push_back(taken);
+        left.erase(left.begin());
+        if (chosen.size() == count) break;
+        prepare(taken, query);
+        slots.clear();
+        for (const Candidate &one : left) slots.push_back(one.slot());
+        estimate(query, slots, distances);
+        std::size_t kept = 0;
+        for (std::size_t i = 0; i < left.size(); ++i) {
+            if (distances[i] < left[i].distance()) {
+                pruned.push_back(left[i]);
+            } else {
+                left[kept++] = left[i];
+            }
+        }
+        left.resize(kept);
     }
-    const std::size_t room = std::min(count - taken.size(), pruned.size());
-    taken.insert(taken.end(), pruned.begin(), pruned.begin() + static_cast<std::ptrdiff_t>(room));
-    return taken;
+    const std::size_t room = std::min(count - chosen.size(), pruned.size());
+    std::partial_sort(pruned.begin(), pruned.begin() + static_cast<std::ptrdiff_t>(room), pruned.end());
+    for (std::size_t i = 0; i < room; ++i) chosen.push_back(pruned[i].slot());
 }
 
-// Which link the full node `of` gives up for `newcomer`: the newcomer itself when it is the one not worth keeping.
-// Never an edge of the spanning tree.
-Slot HNSW::victim(Slot of, Slot newcomer, std::size_t level, bool newcomer_stays) const {
-    const Links have = links(of, level);
-    std::vector<Candidate> sorted{{distance(of, newcomer), newcomer}};
-    for (std::uint32_t i = 1; i <= *have; ++i) sorted.push_back({distance(of, have[i]), have[i]});
-    std::sort(sorted.begin(), sorted.end());
-    const std::vector<Slot> order = select(sorted, sorted.size());  // the diverse ones first, then the pruned
-    for (auto at = order.rbegin(); at != order.rend(); ++at) {
-        if (*at == newcomer ? !newcomer_stays : level > 0 || !on_tree(of, *at)) return *at;
+// Which link the full node `of` gives up for `newcomer`, never an edge of the spanning tree: the farthest that lies
+// nearer to another link than to the node, or else the farthest. It may be the newcomer itself.
+Slot HNSW::victim(Slot of, Slot newcomer, std::size_t level, bool newcomer_stays, Choice &choice) const {
+    auto &[query, slots, distances, sorted, chosen, left] = choice;
+    const auto have = linked_to(of, level);
+    slots.assign(have.begin(), have.end());
+    slots.push_back(newcomer);
+    prepare(of, query);
+    estimate(query, slots, distances);
+    left.clear();
+    for (std::size_t i = 0; i < slots.size(); ++i) left.emplace_back(distances[i], slots[i]);
+    std::sort(left.begin(), left.end());
+    slots.clear();
+    for (const Candidate &one : left) slots.push_back(one.slot());
+    const auto may_go = [&](Slot slot) { return slot == newcomer ? !newcomer_stays : level > 0 || !on_tree(of, slot); };
+    Slot farthest = kNone;
+    for (std::size_t i = slots.size(); i-- > 0;) {
+        if (!may_go(slots[i])) continue;
+        if (farthest == kNone) farthest = slots[i];
+        prepare(slots[i], query);
+        estimate(query, std::span(slots).first(i), distances);
+        const float reach = left[i].distance();
+        if (std::any_of(distances.begin(), distances.end(), [=](float distance) { return distance < reach; })) return slots[i];
     }
-    throw std::logic_error("a full node has tree edges alone");
+    if (farthest == kNone) throw std::logic_error("a full node has tree edges alone");
+    return farthest;
 }
 
 // The nearest node that can take one more child.
 Slot HNSW::choose_parent(const std::vector<Candidate> &sorted) const {
     for (const Candidate &one : sorted) {
-        if (children_[one.slot] < max_children_) return one.slot;
+        if (children_[one.slot()] < max_children_) return one.slot();
     }
-    return with_room_below(sorted.front().slot);
+    return with_room_below(sorted.front().slot());
 }
 
 // A node with room for a child: `slot` or one below it in the tree, down to a leaf. Allocates nothing, for a delete asks.
 Slot HNSW::with_room_below(Slot slot) const {
     while (children_[slot] >= max_children_) {
-        const Links of = links(slot, 0);
-        const Links end = of + 1 + *of;
-        const Links child = std::find_if(of + 1, end, [&](Slot other) { return parent_[other] == slot; });
-        if (child == end) throw std::logic_error("a node miscounts its children");
+        const auto of = linked_to(slot, 0);
+        const auto child = std::find_if(of.begin(), of.end(), [&](Slot other) { return parent_[other] == slot; });
+        if (child == of.end()) throw std::logic_error("a node miscounts its children");
         slot = *child;
     }
     return slot;
+}
+
+// Makes a plan true again where nodes that went first have changed what it was made from.
+void HNSW::renew(Plan &plan, Slot slot, const std::unordered_set<Slot> &touched, Choice &choice) const {
+    if (touched.empty()) return;
+    if (plan.parent != kNone && children_[plan.parent] >= max_children_) {
+        plan.parent = with_room_below(plan.parent);
+        const auto is_tied = [&](const Tie &one) { return one.level == 0 && one.other == plan.parent; };
+        if (std::none_of(plan.ties.begin(), plan.ties.end(), is_tied)) {
+            if (std::count_if(plan.ties.begin(), plan.ties.end(), [](const Tie &one) { return one.level == 0; }) ==
+                static_cast<std::ptrdiff_t>(capacity(0))) {
+                plan.ties.erase(std::find_if(plan.ties.begin(), plan.ties.end(), [](const Tie &one) { return one.level == 0; }));
+            }
+            const Slot out = full(plan.parent, 0) ? victim(plan.parent, slot, 0, true, choice) : kNone;
+            plan.ties.push_back({0, plan.parent, out});
+        }
+    }
+    for (Tie &one : plan.ties) {
+        if (!touched.contains(one.other)) continue;
+        const bool stays = one.level == 0 && one.other == plan.parent;
+        one.victim = full(one.other, one.level) ? victim(one.other, slot, one.level, stays, choice) : kNone;
+    }
+    std::erase_if(plan.ties, [&](const Tie &one) { return one.victim == slot; });
+}
+
+void HNSW::link(Slot slot, const Plan &plan) noexcept {
+    levels_[slot] = static_cast<std::uint8_t>(plan.level);
+    children_[slot] = 0;
+    parent_[slot] = plan.parent;
+    if (plan.parent != kNone) ++children_[plan.parent];
+    for (const Tie &one : plan.ties) {
+        if (one.victim != kNone) cut(one.other, one.victim, one.level);
+        tie(slot, one.other, one.level);
+    }
+    if (entry_ == kNone || plan.level > levels_[entry_]) entry_ = slot;
 }
 
 }  // namespace llmspell

@@ -1,82 +1,100 @@
 // What one search needs for itself, kept between searches so that none allocates.
 #pragma once
 
-#include <compare>
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <utility>
 #include <vector>
 
+#include "aligned.hpp"
 #include "chunked.hpp"
+#include "labels.hpp"
+#include "quantizer.hpp"
 
 namespace llmspell {
 
-// A slot and how far it is; ordered by distance, equal ones by slot, so that results are deterministic.
-struct Candidate {
-    float distance;
-    Slot slot;
-    friend bool operator<(const Candidate &a, const Candidate &b) {
-        return a.distance != b.distance ? a.distance < b.distance : a.slot < b.slot;
+// A slot and how far it is, packed so that comparing two numbers compares first the distances and then the slots. The
+// lowest bit is free for a walk, which notes there what it has expanded.
+class Candidate {
+  public:
+    Candidate() = default;
+    Candidate(float distance, Slot slot) {
+        const auto bits = std::bit_cast<std::uint32_t>(distance);
+        const std::uint32_t ordered = bits ^ ((bits >> 31) != 0 ? 0xFFFF'FFFF : 0x8000'0000);
+        packed_ = static_cast<std::uint64_t>(ordered) << 32 | slot << 1;
     }
-    friend bool operator>(const Candidate &a, const Candidate &b) { return b < a; }
-};
+    float distance() const {
+        const auto ordered = static_cast<std::uint32_t>(packed_ >> 32);
+        return std::bit_cast<float>(ordered ^ ((ordered >> 31) != 0 ? 0x8000'0000 : 0xFFFF'FFFF));
+    }
+    Slot slot() const { return static_cast<Slot>(packed_) >> 1; }
+    bool expanded() const { return (packed_ & 1) != 0; }
+    void expand() { packed_ |= 1; }
+    friend bool operator<(Candidate a, Candidate b) { return a.packed_ < b.packed_; }
+    friend bool operator>(Candidate a, Candidate b) { return a.packed_ > b.packed_; }
 
-// One label of a node that has several.
-struct Member {
-    Slot slot;
-    std::int64_t label;
-    friend auto operator<=>(const Member &, const Member &) = default;
+  private:
+    std::uint64_t packed_ = 0;
 };
 
 struct Hit {
     float distance;
-    std::int64_t label;
+    Label label;
     friend bool operator<(const Hit &a, const Hit &b) {
         return a.distance != b.distance ? a.distance < b.distance : a.label < b.label;
     }
 };
 
-class Bitmap {
-  public:
-    void resize(std::size_t bits) {
-        if (words_.size() * 64 < bits) words_.resize((bits + 63) / 64);
+// Keeps the `k` least of what it is given; a heap, its greatest first.
+template <class T>
+void keep_least(std::vector<T> &heap, const T &one, std::size_t k) {
+    if (heap.size() == k) {
+        if (!(one < heap.front())) return;
+        std::pop_heap(heap.begin(), heap.end());
+        heap.back() = one;
+    } else {
+        heap.push_back(one);
     }
-    bool test(Slot slot) const { return words_[slot / 64] >> (slot % 64) & 1; }
-    void set(Slot slot) { words_[slot / 64] |= std::uint64_t{1} << (slot % 64); }
-    void reset(Slot slot) { words_[slot / 64] &= ~(std::uint64_t{1} << (slot % 64)); }
+    std::push_heap(heap.begin(), heap.end());
+}
 
-  private:
-    std::vector<std::uint64_t> words_;
-};
-
-// The nodes a walk has seen. Starting over is one increment; the marks are wiped once in 65,535 walks.
+// The nodes a walk has seen: a bit each. They are taken back one by one, for a walk sees few of all.
 class Visited {
   public:
     void start(std::size_t slots) {
-        if (marks_.size() < slots) marks_.resize(slots, 0);
-        if (++round_ == 0) {
-            marks_.assign(marks_.size(), 0);
-            round_ = 1;
-        }
+        for (const Slot slot : seen_) words_[slot / 64] = 0;
+        seen_.clear();
+        if (words_.size() * 64 < slots) words_.resize((slots + 63) / 64);
     }
     // Returns whether the slot is seen for the first time.
-    bool mark(Slot slot) { return std::exchange(marks_[slot], round_) != round_; }
+    bool mark(Slot slot) {
+        std::uint64_t &word = words_[slot / 64];
+        const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
+        if ((word & bit) != 0) return false;
+        seen_.push_back(slot);
+        word |= bit;
+        return true;
+    }
 
   private:
-    std::vector<std::uint16_t> marks_;
-    std::uint16_t round_ = 0;
+    std::vector<std::uint64_t> words_;
+    std::vector<Slot> seen_;
 };
 
 struct Scratch {
+    AlignedVector<float> row;          // the query, prepared
+    CodeQuery query;                   // the same, to be compared with codes
     Visited visited;
-    std::vector<Candidate> frontier;  // min-heap: still to be expanded
-    std::vector<Candidate> nearest;   // max-heap: the best so far; sorted once a walk or scan is over
-    std::vector<float> query;
-    Bitmap allowed;  // all clear between searches
-    std::vector<Slot> slots;
-    std::vector<Hit> hits;
+    std::vector<Candidate> pool;       // the nearest so far, in order
+    std::vector<Candidate> frontier;   // min-heap: still to be expanded
+    std::vector<Slot> fresh;           // slots whose distances are wanted
+    std::vector<float> distances;      // theirs
+    std::vector<float> highest;        // max-heap: the least upper bounds of a scan
+    std::vector<Candidate> possible;   // what a scan could not rule out
+    std::vector<Hit> hits;             // max-heap
 };
 
 // Lends a Scratch to each search under way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def graph_search(index: HNSWIndex, query: Vector, k: int, ef: int) -> list[int]:
     """Search through the graph even where a scan would be cheaper."""
-    labels: list[int] = index._graph.search(query, k, ef, "graph")[0].tolist()
+    found = index._core.search(np.asarray(query, np.float32), k, ef, None, "graph")
+    assert found is not None
+    labels: list[int] = found[0].tolist()
     return labels
 
 
@@ -90,7 +92,7 @@ def test_a_filter_admits_some_of_equal_vectors(metric: Metric, route: Literal["g
         among = chance.permutation(230)[:60]
         repeated = chance.permutation(np.concatenate([among, among, [999]]))
         for k in (1, 3, 20, 60, 100):
-            labels, scores = index._graph.search_among(query, k, 60, repeated, route)
+            labels, scores = index._core.search(query, k, 60, repeated, route) or pytest.fail("not understood")
             expected, their_scores = exact.search(query, k, among=among)
             assert labels.tolist() == expected.tolist()
             np.testing.assert_allclose(scores, their_scores, rtol=1e-4, atol=1e-4)
@@ -251,9 +253,10 @@ def test_kernels_agree(metric: Metric, dimensions: int) -> None:
         ({"ef_search": 0}, r"ef_search must be an integer in 1\.\."),
         ({"ef_search": True}, "ef_search"),
         ({"seed": -1}, "seed"),
+        ({"dtype": "float64"}, 'dtype must be "float32" or "float16"'),
     ],
 )
-def test_parameters_out_of_range_are_refused(settings_: dict[str, int], named: str) -> None:
+def test_parameters_out_of_range_are_refused(settings_: dict[str, Any], named: str) -> None:
     """A ConfigError names the parameter, its range and what was given."""
     with pytest.raises(ConfigError, match=named):
         HNSWConfig(**settings_)

@@ -2,5 +2,6 @@
 
 from llmspell_memory.index.exact import ExactIndex
 from llmspell_memory.index.hnsw import HNSWIndex
+from llmspell_memory.index.labels import LabelSet
 
-__all__ = ["ExactIndex", "HNSWIndex"]
+__all__ = ["ExactIndex", "HNSWIndex", "LabelSet"]

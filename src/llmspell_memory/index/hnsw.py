@@ -2,41 +2,114 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from llmspell_memory import _core
+from llmspell_memory.errors import CorruptDataError, SchemaError, StorageError
+from llmspell_memory.index.base import NativeIndex
 from llmspell_memory.types import HNSWConfig, IndexStats
-from llmspell_memory.types.arrays import as_labels, as_matrix, as_vector, check_magnitude, checked_k
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from typing import Self
+
     from numpy.typing import ArrayLike
 
-    from llmspell_memory.types import Metric, Vector
-    from llmspell_memory.types.arrays import Labels
+    from llmspell_memory._core import HNSW
+    from llmspell_memory.index.base import Among
+    from llmspell_memory.types import Matrix, Metric, Vector
+    from llmspell_memory.types.arrays import LabelMatrix, Labels
 
-_ADD_AT_ONCE: Final = 256
-"""Vectors handed to the core in one call, about 0.1 s of work: between two calls Python can be interrupted."""
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> CorruptDataError:
+    return CorruptDataError(f"the index snapshot {path} is damaged ({error}); build the index anew from its vectors")
 
 
-class HNSWIndex:
+@contextmanager
+def _translated(path: str | os.PathLike[str]) -> Iterator[None]:
+    """The border to the core's files: every error leaves as one of ours, with the cause kept."""
+    try:
+        yield
+    except _core.DamagedError as error:
+        raise _damaged(path, error) from error
+    except _core.TooNewError as error:
+        raise SchemaError(
+            f"the index snapshot {path} has {error}, which this release cannot read; upgrade it"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"the index snapshot {path} cannot be read or written: {error}") from error
+
+
+class HNSWIndex(NativeIndex):
     """Approximate top-k by Hierarchical Navigable Small World graphs (Malkov & Yashunin 2018).
 
     Args:
         dimensions: width of every vector.
         metric: how vectors are compared; scores are cosines, inner products, or negated distances.
-        config: m, ef_construction, ef_search and seed.
+        config: m, ef_construction, ef_search, seed and dtype.
 
     Every live vector can be reached after any order of adds, replacements and deletes; a delete frees its slot at once.
     Where a graph would not pay (few vectors, a narrow filter, k near their number) the candidates are scanned exactly.
     May be used from several threads; a search waits for a writer for some microseconds at most.
     """
 
+    _core: HNSW
+
     def __init__(self, *, dimensions: int, metric: Metric = "cosine", config: HNSWConfig | None = None) -> None:
-        self.dimensions = dimensions
-        self.metric: Metric = metric
-        self._config = config or HNSWConfig()
-        self._graph = _core.HNSW(dimensions, metric, self._config.m, self._config.ef_construction, self._config.seed)
+        super().__init__(dimensions=dimensions, metric=metric)
+        self.tag = 0
+        self._path: str | os.PathLike[str] = ""
+        self._configure(config or HNSWConfig())
+        made = self._config
+        self._core = _core.HNSW(dimensions, metric, made.dtype, made.m, made.ef_construction, made.seed)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the index that was saved at `path`; its vectors are mapped and read when they are needed.
+
+        The file may be replaced meanwhile, by `save` for instance, but must not be written into.
+
+        Raises:
+            CorruptDataError: it is not a snapshot, or not what was written. Vectors are compared in the background; if
+                something is wrong with them, searches say so once it is known, and `verify` waits for it.
+            SchemaError: it was written by a newer version.
+            StorageError: it cannot be read.
+        """
+        with _translated(path):
+            core, dimensions, metric, dtype, m, ef_construction, note = _core.open_index(path)
+        ef_search, seed, tag = note
+        config = HNSWConfig(m=m, ef_construction=ef_construction, ef_search=ef_search, seed=seed, dtype=dtype)
+        index = cls(dimensions=dimensions, metric=metric, config=config)
+        index._core, index._path, index.tag = core, path, tag
+        return index
+
+    def save(self, path: str | os.PathLike[str], *, tag: int = 0) -> None:
+        """Write the index to `path`, in place of what is there once all is on the disk; searches go on meanwhile.
+
+        Args:
+            path: of the file.
+            tag: a number of the caller's, from 0 to 2**64 - 1; `open` returns an index with it as its `tag`.
+
+        Raises:
+            StorageError: it cannot be written; what was there is still there.
+        """
+        with _translated(path):
+            self._core.save(path, [self._ef, self._config.seed, tag])
+
+    def verify(self) -> None:
+        """Wait until the snapshot that the index was opened from is compared with its checksums.
+
+        Raises:
+            CorruptDataError: it is not what was written.
+        """
+        with _translated(self._path):
+            self._core.verify()
+
+    def _configure(self, config: HNSWConfig) -> None:
+        self._config, self._ef = config, config.ef_search
 
     @property
     def config(self) -> HNSWConfig:
@@ -46,55 +119,55 @@ class HNSWIndex:
     @property
     def ef_search(self) -> int:
         """Candidates kept while searching; assigning it holds from the next search on."""
-        return self._config.ef_search
+        return self._ef
 
     @ef_search.setter
     def ef_search(self, value: int) -> None:
-        self._config = replace(self._config, ef_search=value)
+        self._configure(replace(self._config, ef_search=value))
 
-    def __len__(self) -> int:
-        return len(self._graph)
-
-    def add(self, labels: ArrayLike, vectors: ArrayLike) -> None:
-        """Add `vectors`, shape (n, dimensions), under `labels`, shape (n,); a known label gets the new vector."""
-        numbers = as_labels(labels)
-        matrix = as_matrix(vectors, rows=len(numbers), dimensions=self.dimensions)
-        check_magnitude(matrix, metric=self.metric)
-        for start in range(0, len(numbers), _ADD_AT_ONCE):
-            end = start + _ADD_AT_ONCE
-            self._graph.add(numbers[start:end], matrix[start:end])
-
-    def remove(self, labels: ArrayLike) -> None:
-        """Remove `labels`, shape (n,); unknown ones are ignored."""
-        self._graph.remove(as_labels(labels))
+    def _checked_ef(self, ef_search: int) -> int:
+        return replace(self._config, ef_search=ef_search).ef_search
 
     def search(
-        self, vector: ArrayLike, k: int, *, among: ArrayLike | None = None, ef_search: int | None = None
+        self, vector: ArrayLike, k: int, *, among: Among = None, ef_search: int | None = None
     ) -> tuple[Labels, Vector]:
         """Return labels and scores of the k best found, best first; fewer only where there are fewer candidates.
 
         Args:
             vector: the query, shape (dimensions,).
             k: how many, from 0 up.
-            among: labels that may be returned, shape (n,); all when None, unknown ones are ignored.
+            among: labels that may be returned, as a LabelSet or of shape (n,); all when None, unknown ones are ignored.
             ef_search: for this search alone, instead of the configured value.
 
         Raises:
             InputError: `vector`, `k` or `among` is not acceptable; a DimensionError for the wrong width.
             ConfigError: `ef_search` is out of range.
+            CorruptDataError: the snapshot that the index was opened from is damaged.
         """
-        query = as_vector(vector, dimensions=self.dimensions)
-        check_magnitude(query[None], metric=self.metric)
-        k = min(checked_k(k), len(self))
-        ef = self._config.ef_search if ef_search is None else replace(self._config, ef_search=ef_search).ef_search
-        if among is None:
-            return self._graph.search(query, k, ef)
-        return self._graph.search_among(query, k, ef, as_labels(among))
+        ef = self._ef if ef_search is None else self._checked_ef(ef_search)
+        try:
+            return self._core.search(vector, k, ef, among) or self._search_converted(vector, k, ef, among)
+        except _core.DamagedError as error:
+            raise _damaged(self._path, error) from error
 
-    def check(self) -> str:
-        """Return what is wrong with the graph, "" when every invariant holds; visits everything."""
-        return self._graph.check()
+    def search_many(
+        self,
+        vectors: ArrayLike,
+        k: int,
+        *,
+        among: Among = None,
+        ef_search: int | None = None,
+        threads: int | None = None,
+    ) -> tuple[LabelMatrix, Matrix]:
+        """Search for each of `vectors`, shape (n, dimensions), on `threads` threads (None: one a processor).
+
+        Returns:
+            Labels and scores of shape (n, min(k, size)); where fewer are found, -1 and minus infinity follow.
+        """
+        ef = self._ef if ef_search is None else self._checked_ef(ef_search)
+        with _translated(self._path):
+            return self._search_many(vectors, k, ef, among, threads)
 
     def stats(self) -> IndexStats:
         """Return kind, size, parameters and bytes in memory."""
-        return IndexStats(kind="hnsw", size=len(self), config=self._config, memory_bytes=self._graph.memory_bytes())
+        return IndexStats(kind="hnsw", size=len(self), config=self._config, memory_bytes=self._core.memory_bytes())

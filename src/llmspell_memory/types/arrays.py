@@ -23,6 +23,9 @@ Matrix: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]
 """int64, shape (n,): the numbers by which an index knows its vectors."""
 
+LabelMatrix: TypeAlias = NDArray[np.int64]
+"""int64, shape (rows, k), C order."""
+
 _MAX_LABEL = 2**63 - 1
 _LONGEST: Final = 1e18
 """Two vectors this long are at most 4e36 apart, squared; float32 ends at 3.4e38."""
@@ -63,7 +66,7 @@ def as_labels(values: ArrayLike) -> Labels:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def as_matrix(values: ArrayLike, *, rows: int, dimensions: int) -> Matrix:
+def as_matrix(values: ArrayLike, *, dimensions: int, rows: int | None = None) -> Matrix:
     """Return `values` as a contiguous float32 matrix.
 
     Raises:
@@ -75,8 +78,9 @@ def as_matrix(values: ArrayLike, *, rows: int, dimensions: int) -> Matrix:
             matrix = np.ascontiguousarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError("vectors must be numbers of shape (n, dimensions)") from error
-    if matrix.ndim != 2 or matrix.shape[0] != rows:  # noqa: PLR2004 (a matrix has two axes)
-        raise InputError(f"vectors must have the shape ({rows}, {dimensions}), got {matrix.shape}")
+    if matrix.ndim != 2 or rows not in (None, matrix.shape[0]):  # noqa: PLR2004 (a matrix has two axes)
+        shape = f"({'n' if rows is None else rows}, {dimensions})"
+        raise InputError(f"vectors must have the shape {shape}, got {matrix.shape}")
     if matrix.shape[1] != dimensions:
         raise DimensionError(expected=dimensions, got=matrix.shape[1])
     if not np.isfinite(matrix).all():

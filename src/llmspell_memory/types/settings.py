@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from llmspell_memory.errors import ConfigError
 
@@ -23,7 +23,9 @@ class HNSWConfig:
         m: links a new node makes on each layer; the lowest layer keeps up to twice as many. 2 to 256, 16 to 32 usual.
         ef_construction: candidates weighed while a node is linked. More build time, better recall. 200 to 400 usual.
         ef_search: candidates kept while searching; raised to k where k is larger. More time, better recall.
-        seed: of the layers' random numbers. The same seed and the same order of adds give the same graph.
+        seed: of the layers' random numbers. The same seed and the same calls give the same graph.
+        dtype: what the index keeps vectors as. "float16" takes half the memory; scores are then those of the rounded
+            vectors, off by some thousandths.
 
     Raises:
         ConfigError: a value is not an integer in its range.
@@ -33,12 +35,15 @@ class HNSWConfig:
     ef_construction: int = 200
     ef_search: int = 50
     seed: int = 42
+    dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"HNSWConfig.{name} must be an integer in {low}..{high}, got {value!r}")
+        if self.dtype not in ("float32", "float16"):
+            raise ConfigError(f'HNSWConfig.dtype must be "float32" or "float16", got {self.dtype!r}')
 
     @classmethod
     def balanced(cls) -> Self:

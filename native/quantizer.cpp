@@ -1,0 +1,137 @@
+#include "quantizer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace llmspell {
+namespace {
+
+constexpr double kSpread = 2.68;
+constexpr float kTop = 15.0F;                 // the highest level
+constexpr float kMiddle = kTop / 2.0F;
+constexpr std::size_t kMeasured = 512;        // rows by which the usual residual is judged
+constexpr float kResidualsPerUsual = 64.0F;   // a packed residual reaches to four times the usual one
+constexpr std::uint8_t kBoundless = 255;
+
+}  // namespace
+
+Quantizer::Quantizer(std::size_t dimensions, Metric metric)
+    : dimensions_(dimensions),
+      blocks_(blocks_of(dimensions)),
+      metric_(metric),
+      centre_(width()),
+      low_(width()),
+      middle_(width()),
+      step_(width()),
+      inverse_(width()) {}
+
+void Quantizer::learn(std::size_t count, const std::function<const float *(std::size_t)> &row) {
+    std::vector<double> sums(dimensions_);
+    std::vector<double> squares(dimensions_);
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *values = row(i);
+        for (std::size_t d = 0; d < dimensions_; ++d) {
+            sums[d] += values[d];
+            squares[d] += static_cast<double>(values[d]) * values[d];
+        }
+    }
+    for (std::size_t d = 0; d < dimensions_; ++d) {
+        const double mean = sums[d] / static_cast<double>(count);
+        const double reach = kSpread * std::sqrt(std::max(0.0, squares[d] / static_cast<double>(count) - mean * mean));
+        centre_[d] = metric_ == Metric::euclidean ? static_cast<float>(mean) : 0.0F;
+        low_[d] = static_cast<float>(mean - reach - centre_[d]);
+        step_[d] = static_cast<float>(2.0 * reach / kTop);
+    }
+    derive();
+    std::vector<std::uint8_t> code(code_bytes());
+    AlignedVector<float> work;
+    double total = 0.0;
+    const std::size_t measured = std::min(count, kMeasured);
+    for (std::size_t i = 0; i < measured; ++i) total += encode(row(i * count / measured), code.data(), work).residual;
+    usual_residual_ = static_cast<float>(total / static_cast<double>(measured));
+}
+
+void Quantizer::derive() {
+    for (std::size_t d = 0; d < width(); ++d) {
+        inverse_[d] = step_[d] > 0x1p-100F ? 1.0F / step_[d] : 0.0F;
+        middle_[d] = low_[d] + kMiddle * step_[d];
+    }
+}
+
+std::vector<float> Quantizer::learned() const {
+    std::vector<float> all{usual_residual_};
+    for (const auto *values : {&centre_, &low_, &step_}) all.insert(all.end(), values->begin(), values->end());
+    return all;
+}
+
+void Quantizer::recall(std::span<const float> learned) {
+    usual_residual_ = learned[0];
+    auto from = learned.begin() + 1;
+    for (auto *values : {&centre_, &low_, &step_}) {
+        std::copy_n(from, width(), values->begin());
+        from += static_cast<std::ptrdiff_t>(width());
+    }
+    derive();
+}
+
+const float *Quantizer::centred(const float *row, AlignedVector<float> &work) const {
+    if (metric_ != Metric::euclidean) return row;
+    work.resize(2 * width());
+    for (std::size_t d = 0; d < width(); ++d) work[d] = row[d] - centre_[d];
+    return work.data();
+}
+
+Coded Quantizer::encode(const float *row, std::uint8_t *code, AlignedVector<float> &work) const {
+    work.resize(2 * width());
+    const float *values = centred(row, work);
+    const Kernels &use = kernels();
+    use.encode(values, low_.data(), inverse_.data(), code, blocks_);
+    float *decoded = work.data() + width();
+    use.decode(code, low_.data(), step_.data(), decoded, blocks_);
+    return {std::sqrt(use.squared_l2(values, decoded, width())), use.dot(values, values, width())};
+}
+
+void Quantizer::prepare(const float *row, float longest, CodeQuery &query) const {
+    finish(centred(row, query.centred), longest, query);
+}
+
+void Quantizer::prepare(const std::uint8_t *code, CodeQuery &query) const {
+    query.centred.resize(2 * width());
+    kernels().decode(code, low_.data(), step_.data(), query.centred.data(), blocks_);
+    finish(query.centred.data(), 0.0F, query);
+}
+
+void Quantizer::finish(const float *row, float longest, CodeQuery &query) const {
+    query.weights.resize(width());
+    query.values.resize(width());
+    const Kernels &use = kernels();
+    const float at_middle = use.weigh(row, step_.data(), middle_.data(), query.weights.data(), width());
+    const Rounded rounded = use.round_weights(query.weights.data(), query.values.data(), width());
+    const float squares = use.dot(row, row, width());
+    const float length = std::sqrt(squares);
+    const auto dimensions = static_cast<float>(dimensions_);
+    const float product = at_middle - kMiddle * rounded.scale * rounded.sum;  // with a code of zeros
+    const float many = metric_ == Metric::euclidean ? 2.0F : 1.0F;
+    query.base = (metric_ == Metric::cosine ? 1.0F : metric_ == Metric::euclidean ? squares : 0.0F) - many * product;
+    query.factor = -many * rounded.scale;
+    query.reach = many * length;
+    // A sum of n products in float32 is off by some n * 2^-24 of the lengths' product; the kernels add in 16 lanes.
+    const float rounding = (dimensions / 16.0F + 32.0F) * std::numeric_limits<float>::epsilon();
+    const float lengths = metric_ == Metric::euclidean ? (length + longest) * (length + longest) : length * longest;
+    query.margin = many * rounded.error * kMiddle * std::sqrt(dimensions) + rounding * lengths;
+    // Residuals point anywhere: on average they meet a query in one of `dimensions` directions.
+    query.deviation = many * length * usual_residual_ / std::sqrt(dimensions);
+}
+
+std::uint8_t Quantizer::packed_residual(float residual) const {
+    const float units = std::ceil(residual / usual_residual_ * kResidualsPerUsual);
+    return units < kBoundless ? static_cast<std::uint8_t>(units) : kBoundless;  // so is 0 / 0
+}
+
+float Quantizer::unpacked_residual(std::uint8_t packed) const {
+    if (packed == kBoundless) return std::numeric_limits<float>::infinity();
+    return static_cast<float>(packed) * usual_residual_ / kResidualsPerUsual * (1.0F + 1e-5F);
+}
+
+}  // namespace llmspell
