@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PAGE: Final = 512
-"""Rows taken at a time while scanning, vectors while catching up."""
+"""Rows taken at a time while scanning or by their labels, vectors while catching up."""
 
 
 class SQLiteBackend:
@@ -140,28 +141,63 @@ class SQLiteBackend:
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._warm = True
+        self._connections.check_open()
+        hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
+        if hits is None:
+            hits = self._by_one_transaction(vector, k, where)
+        if hits is None:  # the index was behind, or a write came between
+            with self._view.lock, self._connections.read() as db:
+                self._view.catch_up(db)
+                hits = self._hits(db, vector, k, where)
+        return hits
+
+    def _by_one_statement(self, vector: Vector, k: int) -> list[Hit] | None:
+        """Search, and read rows and sequence number at once; None where the index may have shown another moment.
+
+        The rows are of the index's moment if theirs is the number it had before and after: of what was acknowledged
+        before the search began nothing is missing, and what came later is in neither.
+        """
+        moment = self._view.moment
+        if moment is None:
+            return None
+        labels, scores = self._view.search(vector, k, None)
+        found = labels.tolist()
+        rows = self._connections.fetch(self._sql.some(len(found)), found)
+        if rows and rows[0][-1] == moment == self._view.moment:
+            return self._joined(rows, found, scores)
+        return None
+
+    def _by_one_transaction(self, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+        """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
         with self._connections.read() as db:
             moment = _seq(db)
-            if self._view.moment == moment:
-                hits = self._hits(db, vector, k, where)
-                if self._view.moment == moment:
-                    return hits
-        with self._view.lock, self._connections.read() as db:  # the index was behind, or a write came between
-            self._view.catch_up(db)
-            return self._hits(db, vector, k, where)
+            if self._view.moment != moment:
+                return None
+            hits = self._hits(db, vector, k, where)
+            return hits if self._view.moment == moment else None
 
     def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit]:
         among = None
         if not where.is_everything:
             clause, parameters = condition(where)
             rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-            among = np.fromiter((label for (label,) in rows), np.int64, len(rows))
+            among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
         labels, scores = self._view.search(vector, k, among)
-        found = [db.execute(self._sql.one, (label,)).fetchone() for label in labels.tolist()]
+        found = labels.tolist()
+        rows = []
+        for start in range(0, len(found), _PAGE):
+            page = found[start : start + _PAGE]
+            rows += db.execute(self._sql.some(len(page)), page)
+        return self._joined(rows, found, scores)
+
+    def _joined(self, rows: list[tuple[Any, ...]], labels: list[int], scores: Vector) -> list[Hit]:
+        """The rows of `labels` in their order, with their scores.
+
+        A row is missing only where the index moved on meanwhile, and the caller asks again.
+        """
+        entries = {row[-2]: to_entry(row[:-2], dimensions=self._space.dimensions) for row in rows}
         return [
-            Hit(to_entry(row, dimensions=self._space.dimensions), score)
-            for row, score in zip(found, scores.tolist(), strict=True)
-            if row is not None  # only where the index moved on meanwhile, and the caller asks again
+            Hit(entries[label], score) for label, score in zip(labels, scores.tolist(), strict=True) if label in entries
         ]
 
     def mark_processed(self, where: Filter) -> int:
@@ -256,7 +292,7 @@ class _Statements:
     def __init__(self, space: int) -> None:
         vectors = f"vectors_{space}"
         row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
-        self.one = f"{row} WHERE label = ?"
+        self._some = row.replace("vector FROM", "vector, label, (SELECT seq FROM state) FROM")
         self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
         self.put_entry = (
             f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -279,3 +315,7 @@ class _Statements:
             " FROM entries WHERE {where} GROUP BY namespace, session_id"
             " ORDER BY max(timestamp) DESC, session_id, namespace"
         )
+
+    def some(self, count: int) -> str:
+        """Rows of `count` labels, each with its label and the sequence number of the moment it was read at."""
+        return f"{self._some} WHERE label IN ({', '.join('?' * count)})"
