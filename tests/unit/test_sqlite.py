@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ from llmspell_memory.testing.indexes import gaussian
 from llmspell_memory.types import HNSWConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from llmspell_memory.backends.view import Changes
@@ -130,6 +130,8 @@ def test_a_row_that_cannot_be_read_is_named(path: Path, backend: SQLiteBackend, 
     db.close()
     with pytest.raises(CorruptDataError, match=named):
         ids(backend)
+    with pytest.raises(CorruptDataError, match=named):
+        backend.search(np.ones(4, np.float32), 3, EVERYTHING)
 
 
 @pytest.mark.parametrize("blob", ["x'0102030405'", "x'0000c07f0000c07f0000c07f0000c07f'", "'0123456789abcdef'"])
@@ -280,6 +282,90 @@ def test_processes_share_one_file(path: Path, backend: SQLiteBackend) -> None:
     assert len(backend.search(np.ones(4, np.float32), 300, EVERYTHING)) == 300
 
 
+NEAR = np.array([1, 0.01, 0, 0], np.float32)
+FAR = np.array([-1, 0, 0, 0], np.float32)
+
+
+@pytest.mark.parametrize("where", [EVERYTHING, Filter(processed=False)])
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (lambda other: other.add([entry("new", id="new", embedding=NEAR)]), ["new", "a"]),
+        (lambda other: other.add([entry("a", id="a", embedding=FAR)]), ["b", "c"]),
+        (lambda other: other.add([entry("a", id="a", processed=True, embedding=NEAR)]), None),
+        (lambda other: other.delete(Filter(ids=frozenset({"a"}))), ["b", "c"]),
+        (lambda other: other.delete(EVERYTHING), []),
+    ],
+)
+@pytest.mark.parametrize("begin", ["before the search", "before the rows are read"])
+def test_a_write_of_others_is_never_half_seen(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: str,
+    where: Filter,
+    write: Callable[[SQLiteBackend], object],
+    expected: list[str] | None,
+) -> None:
+    """Whatever another process writes while a search runs, k hits match, with the scores of their own vectors."""
+    backend, other = SQLiteBackend(path, SPACE), SQLiteBackend(path, SPACE)
+    turned = [np.array([1, turn, 0, 0], np.float32) for turn in (0.1, 0.2, 0.3)]
+    backend.add([entry(name, id=name, embedding=vector) for name, vector in zip("abc", turned, strict=True)])
+    search = backend._view.search
+    pending = [write]
+
+    def overtaken(*arguments: Any) -> Any:
+        found = search(*arguments)
+        if pending:
+            pending.pop()(other)
+        return found
+
+    if begin == "before the search":
+        pending.pop()(other)
+    monkeypatch.setattr(backend._view, "search", overtaken)
+    hits = backend.search(np.array([1, 0, 0, 0], np.float32), 2, where)
+    whole_before = (
+        where.processed is not None and begin != "before the search"
+    )  # a transaction's rows are all of its begin
+    if expected is None:
+        expected = ["a", "b"] if where.processed is None else ["b", "c"]
+    assert [hit.entry.id for hit in hits] == (["a", "b"] if whole_before else expected)
+    for hit in hits:
+        assert where.matches(hit.entry)
+        assert hit.entry.embedding is not None
+        vector = hit.entry.embedding / np.linalg.norm(hit.entry.embedding)
+        assert hit.score == pytest.approx(float(vector[0]))
+    backend.close()
+    other.close()
+
+
+def test_a_mark_of_others_is_seen_at_once(path: Path, backend: SQLiteBackend) -> None:
+    """What another process has marked comes back marked from the next search, and passes no filter it should not."""
+    backend.add(some(3))
+    query = np.ones(4, np.float32)
+    assert not any(hit.entry.processed for hit in backend.search(query, 3, EVERYTHING))
+    other = SQLiteBackend(path, SPACE)
+    other.mark_processed(Filter(ids=frozenset({"n1"})))
+    assert [hit.entry.id for hit in backend.search(query, 3, EVERYTHING) if hit.entry.processed] == ["n1"]
+    assert [hit.entry.id for hit in backend.search(query, 3, Filter(processed=True))] == ["n1"]
+    other.add([one.changed(content="edited") for one in some(3)])
+    assert {hit.entry.content for hit in backend.search(query, 3, EVERYTHING)} == {"edited"}
+    other.close()
+
+
+@pytest.mark.parametrize("k", [0, 1, 512, 513, 2000, 10**9])
+def test_any_k_is_answered(backend: SQLiteBackend, k: int) -> None:
+    """However many are wanted, that many come, each with its own row, best first; SQLite's limits do not show."""
+    assert backend.search(np.ones(4, np.float32), k, EVERYTHING) == []
+    backend.add(some(1200))
+    hits = backend.search(np.ones(4, np.float32), k, EVERYTHING)
+    assert len({hit.entry.id for hit in hits}) == len(hits) == min(k, 1200)
+    assert [hit.score for hit in hits] == sorted([hit.score for hit in hits], reverse=True)
+    for hit in hits:
+        assert hit.entry.embedding is not None
+        cosine = hit.entry.embedding.sum() / np.linalg.norm(hit.entry.embedding) / 2
+        assert hit.score == pytest.approx(float(cosine), abs=1e-5)
+
+
 def test_a_scan_can_be_written_beside(backend: SQLiteBackend) -> None:
     """A long scan holds no lock: writes go on between its entries, and no entry comes twice."""
     backend.add(some(1200))
@@ -362,14 +448,19 @@ def test_a_forked_process_is_told_to_open_its_own(path: Path, backend: SQLiteBac
         child = os.fork()
     if child == 0:
         refused = 0
-        for use in (lambda: backend.add(some(5)), lambda: backend.count(EVERYTHING), lambda: ids(backend)):
+        for use in (
+            lambda: backend.add(some(5)),
+            lambda: backend.count(EVERYTHING),
+            lambda: ids(backend),
+            lambda: backend.search(np.ones(4, np.float32), 2, EVERYTHING),
+        ):
             try:
                 use()
             except StorageError as error:
                 refused += "forked" in str(error)
         backend.close()
         os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
     backend.add(some(6))
     backend.close()
     again = SQLiteBackend(path, SPACE)
