@@ -24,7 +24,7 @@ from llmspell_memory import (
 )
 from llmspell_memory import UnavailableError as Unavailable
 from llmspell_memory.backends import SQLiteBackend
-from llmspell_memory.backends.sqlite import connection
+from llmspell_memory.backends.sqlite import connection, recent
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import gaussian
 from llmspell_memory.types import HNSWConfig
@@ -298,10 +298,12 @@ FAR = np.array([-1, 0, 0, 0], np.float32)
     ],
 )
 @pytest.mark.parametrize("begin", ["before the search", "before the rows are read"])
+@pytest.mark.parametrize("searched_before", [False, True])
 def test_a_write_of_others_is_never_half_seen(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
     begin: str,
+    searched_before: bool,
     where: Filter,
     write: Callable[[SQLiteBackend], object],
     expected: list[str] | None,
@@ -310,6 +312,9 @@ def test_a_write_of_others_is_never_half_seen(
     backend, other = SQLiteBackend(path, SPACE), SQLiteBackend(path, SPACE)
     turned = [np.array([1, turn, 0, 0], np.float32) for turn in (0.1, 0.2, 0.3)]
     backend.add([entry(name, id=name, embedding=vector) for name, vector in zip("abc", turned, strict=True)])
+    query = np.array([1, 0, 0, 0], np.float32)
+    if searched_before:
+        backend.search(query, 3, EVERYTHING)
     search = backend._view.search
     pending = [write]
 
@@ -322,7 +327,7 @@ def test_a_write_of_others_is_never_half_seen(
     if begin == "before the search":
         pending.pop()(other)
     monkeypatch.setattr(backend._view, "search", overtaken)
-    hits = backend.search(np.array([1, 0, 0, 0], np.float32), 2, where)
+    hits = backend.search(query, 2, where)
     whole_before = (
         where.processed is not None and begin != "before the search"
     )  # a transaction's rows are all of its begin
@@ -348,6 +353,60 @@ def test_a_mark_of_others_is_seen_at_once(path: Path, backend: SQLiteBackend) ->
     assert [hit.entry.id for hit in backend.search(query, 3, EVERYTHING) if hit.entry.processed] == ["n1"]
     assert [hit.entry.id for hit in backend.search(query, 3, Filter(processed=True))] == ["n1"]
     other.add([one.changed(content="edited") for one in some(3)])
+    assert {hit.entry.content for hit in backend.search(query, 3, EVERYTHING)} == {"edited"}
+    other.close()
+
+
+def test_entries_read_before_are_not_read_again(path: Path, backend: SQLiteBackend) -> None:
+    """A search takes entries it has met from memory until they change; what other processes add leaves them there."""
+    backend.add(some(5))
+    query = np.ones(4, np.float32)
+    first = {hit.entry.id: hit.entry for hit in backend.search(query, 5, EVERYTHING)}
+    other = SQLiteBackend(path, SPACE)
+    other.add([entry("new", id="new", embedding=np.ones(4))])
+    other.delete(Filter(ids=frozenset({"n1"})))
+    second = {hit.entry.id: hit.entry for hit in backend.search(query, 5, EVERYTHING)}
+    assert sorted(second) == ["n0", "n2", "n3", "n4", "new"]
+    assert all(second[name] is first[name] for name in first.keys() & second.keys())
+    other.add([some(3)[2].changed(content="edited")])
+    third = {hit.entry.id: hit.entry.content for hit in backend.search(query, 5, EVERYTHING)}
+    assert third == {"n0": "n0", "n2": "edited", "n3": "n3", "n4": "n4", "new": "new"}
+    other.close()
+
+
+def test_entries_kept_in_memory_are_bounded(backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is searched, what is kept of it stays within its bound, is counted, and is gone after close."""
+    monkeypatch.setattr(recent, "_MOST_BYTES", 40_000)
+    backend.add([*some(100), entry("x" * 50_000, id="long", embedding=np.ones(4))])
+    empty = backend.stats().memory_bytes
+    for one in gaussian(50, 4, seed=3):
+        assert len(backend.search(one, 7, EVERYTHING)) == 7
+        assert backend.stats().memory_bytes - empty <= 40_000
+    assert backend.stats().memory_bytes > empty
+    assert backend.search(np.ones(4, np.float32), 1, EVERYTHING)[0].entry.id == "long"
+    backend.close()
+    assert backend._recent.memory_bytes == 0
+
+
+def test_what_was_read_before_a_change_is_not_kept_after_it(
+    path: Path, backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow search that read a row, and keeps it only when a rebuild has passed the row's change, revives nothing."""
+    backend.add(some(3))
+    query = np.ones(4, np.float32)
+    stale = dict(enumerate(some(3), start=1))
+    moment = backend._view.moment
+    other = SQLiteBackend(path, SPACE)
+    other.add([one.changed(content="edited") for one in some(3)])
+    read_into = backend._view._read_into
+
+    def overtaken(index: Any, seen: int, rows: Any = None) -> int:
+        reached = read_into(index, seen, rows)
+        backend._recent.keep(stale, if_still=lambda: backend._view.moment == moment)
+        return reached
+
+    monkeypatch.setattr(backend._view, "_read_into", overtaken)
+    backend.configure(None, rebuild=True)
     assert {hit.entry.content for hit in backend.search(query, 3, EVERYTHING)} == {"edited"}
     other.close()
 

@@ -13,7 +13,8 @@ import numpy as np
 from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError
-from llmspell_memory.types import BackendStats, Hit, SessionSummary, json
+from llmspell_memory.types import BackendStats, Hit, SessionSummary
+from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +73,7 @@ class LocalBackend:
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
-        yield from map(_own, self._in_order(where)[:limit])
+        yield from map(own, self._in_order(where)[:limit])
 
     def _in_order(self, where: Filter) -> list[EpisodicEntry]:
         """The store's own entries that match, which no caller may be given."""
@@ -207,7 +208,7 @@ class _Rows:
         else:
             entry = entry.changed(ingestion_time=self.entries[label].ingestion_time)
             self._forget(label)
-        self.entries[label] = _own(entry)
+        self.entries[label] = own(entry)
         self._by_id[entry.id][label] = None
         self._by_session[entry.session_id][label] = None
         self._note(label)
@@ -243,7 +244,7 @@ class _Rows:
 
     def hits(self, labels: Labels, scores: Vector) -> list[Hit]:
         return [
-            Hit(_own(self.entries[label]), score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+            Hit(own(self.entries[label]), score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
         ]
 
     def _note(self, label: int) -> None:
@@ -256,8 +257,3 @@ class _Rows:
         """Labels that got a new vector or were dropped after `seq`, oldest change first."""
         recent = itertools.takewhile(lambda at: at > seq, reversed(self._label_at))
         return [self._label_at[at] for at in recent][::-1]
-
-
-def _own(entry: EpisodicEntry) -> EpisodicEntry:
-    """The entry with metadata of its own: what callers do to theirs leaves the store alone."""
-    return entry.changed(metadata=json.copied(entry.metadata)) if entry.metadata else entry

@@ -12,6 +12,7 @@ import numpy as np
 
 from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections
+from llmspell_memory.backends.sqlite.recent import RecentEntries
 from llmspell_memory.backends.sqlite.rows import (
     COLUMNS,
     moment,
@@ -26,11 +27,12 @@ from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError, ConfigError, StorageError
 from llmspell_memory.types import BackendStats, Hit, SessionSummary
+from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
 
@@ -77,6 +79,7 @@ class SQLiteBackend:
                     settled = settle(db, space, name=name)
             number, self._space = settled
             self._sql = _Statements(number)
+            self._recent = RecentEntries()
             self._view = IndexView(self._space, hnsw, rows=self._connections.read, changes=self._changes)
             self._warm = warm
             if warm:
@@ -102,11 +105,16 @@ class SQLiteBackend:
         page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
         if len(page) == _PAGE:
             reached = page[-1][0]
-        gone = db.execute(self._sql.gone, (since, reached)).fetchall()
+        gone = [label for (label,) in db.execute(self._sql.gone, (since, reached))]
+        labels = [label for _, label, _ in page]
+        if len(gone) + len(labels) == reached - since:  # every number is told of, so nothing but these has changed
+            self._recent.forget(gone + labels)
+        else:
+            self._recent.clear()
         return Changes(
             reached=reached,
-            gone=np.array([label for (label,) in gone], np.int64),
-            labels=np.array([label for _, label, _ in page], np.int64),
+            gone=np.array(gone, np.int64),
+            labels=np.array(labels, np.int64),
             vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._space.dimensions),
         )
 
@@ -162,10 +170,16 @@ class SQLiteBackend:
             return None
         labels, scores = self._view.search(vector, k, None)
         found = labels.tolist()
-        rows = self._connections.fetch(self._sql.some(len(found)), found)
-        if rows and rows[0][-1] == moment == self._view.moment:
-            return self._joined(rows, found, scores)
-        return None
+        known = self._recent.find(found)
+        unknown = [label for label in found if label not in known]
+        rows = self._connections.fetch(self._sql.some(len(unknown)), unknown)
+        if not rows or not rows[0][-1] == moment == self._view.moment:
+            return None
+        if unknown:
+            read = self._entries(rows)
+            self._recent.keep(read, if_still=lambda: self._view.moment == moment)
+            known |= read
+        return _joined(known, found, scores)
 
     def _by_one_transaction(self, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
         """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
@@ -184,28 +198,26 @@ class SQLiteBackend:
             among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
         labels, scores = self._view.search(vector, k, among)
         found = labels.tolist()
-        rows = []
-        for start in range(0, len(found), _PAGE):
-            page = found[start : start + _PAGE]
-            rows += db.execute(self._sql.some(len(page)), page)
-        return self._joined(rows, found, scores)
+        entries = self._recent.find(found)
+        unknown = [label for label in found if label not in entries]
+        for start in range(0, len(unknown), _PAGE):
+            page = unknown[start : start + _PAGE]
+            entries |= self._entries(db.execute(self._sql.some(len(page)), page))
+        return _joined(entries, found, scores)
 
-    def _joined(self, rows: list[tuple[Any, ...]], labels: list[int], scores: Vector) -> list[Hit]:
-        """The rows of `labels` in their order, with their scores.
-
-        A row is missing only where the index moved on meanwhile, and the caller asks again.
-        """
-        entries = {row[-2]: to_entry(row[:-2], dimensions=self._space.dimensions) for row in rows}
-        return [
-            Hit(entries[label], score) for label, score in zip(labels, scores.tolist(), strict=True) if label in entries
-        ]
+    def _entries(self, rows: Iterable[tuple[Any, ...]]) -> dict[int, EpisodicEntry]:
+        return {row[-2]: to_entry(row[:-2], dimensions=self._space.dimensions) for row in rows}
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         clause, parameters = condition(where)
         with self._connections.write() as db:
             sql = f"UPDATE entries SET processed = 1 WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
-            return db.execute(sql, parameters).rowcount
+            marked = db.execute(sql, parameters).rowcount
+            if marked:
+                _take_seqs(db, 1)  # that no vector has: it tells every process to read its recent entries again
+        self._catch_up()
+        return marked
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
@@ -265,7 +277,7 @@ class SQLiteBackend:
             sessions=sessions[0],
             space=self._space,
             index=index,
-            memory_bytes=index.memory_bytes,
+            memory_bytes=index.memory_bytes + self._recent.memory_bytes,
             disk_bytes=self._connections.disk_bytes(),
         )
 
@@ -273,6 +285,16 @@ class SQLiteBackend:
         """Close the file; a second call does nothing."""
         self._connections.close()
         self._view.release()
+        self._recent.clear()
+
+
+def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit]:
+    """Hits in the order of `labels`. One is missing only where the index moved on, and the caller asks again."""
+    return [
+        Hit(own(entries[label]), score)
+        for label, score in zip(labels, scores.tolist(), strict=True)
+        if label in entries
+    ]
 
 
 def _seq(db: sqlite3.Connection) -> int:
@@ -318,4 +340,6 @@ class _Statements:
 
     def some(self, count: int) -> str:
         """Rows of `count` labels, each with its label and the sequence number of the moment it was read at."""
+        if not count:
+            return "SELECT seq FROM state"
         return f"{self._some} WHERE label IN ({', '.join('?' * count)})"
