@@ -95,7 +95,12 @@ _Draft: Any = make_dataclass("_Draft", _NAMES, slots=True)
 
 def own(entry: EpisodicEntry) -> EpisodicEntry:
     """Return the entry with metadata of its own: what callers do to theirs leaves a store alone."""
-    return entry.changed(metadata=json.copied(entry.metadata)) if entry.metadata else entry
+    if not entry.metadata:
+        return entry
+    copy = _Draft(*_values(entry))
+    copy.metadata = json.copied(entry.metadata)
+    copy.__class__ = EpisodicEntry
+    return copy  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
