@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,13 +24,13 @@ from llmspell_memory import (
 )
 from llmspell_memory import UnavailableError as Unavailable
 from llmspell_memory.backends import SQLiteBackend
-from llmspell_memory.backends.sqlite import connection
+from llmspell_memory.backends.sqlite import connection, recent
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import gaussian
 from llmspell_memory.types import HNSWConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from llmspell_memory.backends.view import Changes
@@ -130,6 +130,8 @@ def test_a_row_that_cannot_be_read_is_named(path: Path, backend: SQLiteBackend, 
     db.close()
     with pytest.raises(CorruptDataError, match=named):
         ids(backend)
+    with pytest.raises(CorruptDataError, match=named):
+        backend.search(np.ones(4, np.float32), 3, EVERYTHING)
 
 
 @pytest.mark.parametrize("blob", ["x'0102030405'", "x'0000c07f0000c07f0000c07f0000c07f'", "'0123456789abcdef'"])
@@ -280,6 +282,149 @@ def test_processes_share_one_file(path: Path, backend: SQLiteBackend) -> None:
     assert len(backend.search(np.ones(4, np.float32), 300, EVERYTHING)) == 300
 
 
+NEAR = np.array([1, 0.01, 0, 0], np.float32)
+FAR = np.array([-1, 0, 0, 0], np.float32)
+
+
+@pytest.mark.parametrize("where", [EVERYTHING, Filter(processed=False)])
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (lambda other: other.add([entry("new", id="new", embedding=NEAR)]), ["new", "a"]),
+        (lambda other: other.add([entry("a", id="a", embedding=FAR)]), ["b", "c"]),
+        (lambda other: other.add([entry("a", id="a", processed=True, embedding=NEAR)]), None),
+        (lambda other: other.delete(Filter(ids=frozenset({"a"}))), ["b", "c"]),
+        (lambda other: other.delete(EVERYTHING), []),
+    ],
+)
+@pytest.mark.parametrize("begin", ["before the search", "before the rows are read"])
+@pytest.mark.parametrize("searched_before", [False, True])
+def test_a_write_of_others_is_never_half_seen(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: str,
+    searched_before: bool,
+    where: Filter,
+    write: Callable[[SQLiteBackend], object],
+    expected: list[str] | None,
+) -> None:
+    """Whatever another process writes while a search runs, k hits match, with the scores of their own vectors."""
+    backend, other = SQLiteBackend(path, SPACE), SQLiteBackend(path, SPACE)
+    turned = [np.array([1, turn, 0, 0], np.float32) for turn in (0.1, 0.2, 0.3)]
+    backend.add([entry(name, id=name, embedding=vector) for name, vector in zip("abc", turned, strict=True)])
+    query = np.array([1, 0, 0, 0], np.float32)
+    if searched_before:
+        backend.search(query, 3, EVERYTHING)
+    search = backend._view.search
+    pending = [write]
+
+    def overtaken(*arguments: Any) -> Any:
+        found = search(*arguments)
+        if pending:
+            pending.pop()(other)
+        return found
+
+    if begin == "before the search":
+        pending.pop()(other)
+    monkeypatch.setattr(backend._view, "search", overtaken)
+    hits = backend.search(query, 2, where)
+    whole_before = (
+        where.processed is not None and begin != "before the search"
+    )  # a transaction's rows are all of its begin
+    if expected is None:
+        expected = ["a", "b"] if where.processed is None else ["b", "c"]
+    assert [hit.entry.id for hit in hits] == (["a", "b"] if whole_before else expected)
+    for hit in hits:
+        assert where.matches(hit.entry)
+        assert hit.entry.embedding is not None
+        vector = hit.entry.embedding / np.linalg.norm(hit.entry.embedding)
+        assert hit.score == pytest.approx(float(vector[0]))
+    backend.close()
+    other.close()
+
+
+def test_a_mark_of_others_is_seen_at_once(path: Path, backend: SQLiteBackend) -> None:
+    """What another process has marked comes back marked from the next search, and passes no filter it should not."""
+    backend.add(some(3))
+    query = np.ones(4, np.float32)
+    assert not any(hit.entry.processed for hit in backend.search(query, 3, EVERYTHING))
+    other = SQLiteBackend(path, SPACE)
+    other.mark_processed(Filter(ids=frozenset({"n1"})))
+    assert [hit.entry.id for hit in backend.search(query, 3, EVERYTHING) if hit.entry.processed] == ["n1"]
+    assert [hit.entry.id for hit in backend.search(query, 3, Filter(processed=True))] == ["n1"]
+    other.add([one.changed(content="edited") for one in some(3)])
+    assert {hit.entry.content for hit in backend.search(query, 3, EVERYTHING)} == {"edited"}
+    other.close()
+
+
+def test_entries_read_before_are_not_read_again(path: Path, backend: SQLiteBackend) -> None:
+    """A search takes entries it has met from memory until they change; what other processes add leaves them there."""
+    backend.add(some(5))
+    query = np.ones(4, np.float32)
+    first = {hit.entry.id: hit.entry for hit in backend.search(query, 5, EVERYTHING)}
+    other = SQLiteBackend(path, SPACE)
+    other.add([entry("new", id="new", embedding=np.ones(4))])
+    other.delete(Filter(ids=frozenset({"n1"})))
+    second = {hit.entry.id: hit.entry for hit in backend.search(query, 5, EVERYTHING)}
+    assert sorted(second) == ["n0", "n2", "n3", "n4", "new"]
+    assert all(second[name] is first[name] for name in first.keys() & second.keys())
+    other.add([some(3)[2].changed(content="edited")])
+    third = {hit.entry.id: hit.entry.content for hit in backend.search(query, 5, EVERYTHING)}
+    assert third == {"n0": "n0", "n2": "edited", "n3": "n3", "n4": "n4", "new": "new"}
+    other.close()
+
+
+def test_entries_kept_in_memory_are_bounded(backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is searched, what is kept of it stays within its bound, is counted, and is gone after close."""
+    monkeypatch.setattr(recent, "_MOST_BYTES", 40_000)
+    backend.add([*some(100), entry("x" * 50_000, id="long", embedding=np.ones(4))])
+    empty = backend.stats().memory_bytes
+    for one in gaussian(50, 4, seed=3):
+        assert len(backend.search(one, 7, EVERYTHING)) == 7
+        assert backend.stats().memory_bytes - empty <= 40_000
+    assert backend.stats().memory_bytes > empty
+    assert backend.search(np.ones(4, np.float32), 1, EVERYTHING)[0].entry.id == "long"
+    backend.close()
+    assert backend._recent.memory_bytes == 0
+
+
+def test_what_was_read_before_a_change_is_not_kept_after_it(
+    path: Path, backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow search that read a row, and keeps it only when a rebuild has passed the row's change, revives nothing."""
+    backend.add(some(3))
+    query = np.ones(4, np.float32)
+    stale = dict(enumerate(some(3), start=1))
+    moment = backend._view.moment
+    other = SQLiteBackend(path, SPACE)
+    other.add([one.changed(content="edited") for one in some(3)])
+    read_into = backend._view._read_into
+
+    def overtaken(index: Any, seen: int, rows: Any = None) -> int:
+        reached = read_into(index, seen, rows)
+        backend._recent.keep(stale, if_still=lambda: backend._view.moment == moment)
+        return reached
+
+    monkeypatch.setattr(backend._view, "_read_into", overtaken)
+    backend.configure(None, rebuild=True)
+    assert {hit.entry.content for hit in backend.search(query, 3, EVERYTHING)} == {"edited"}
+    other.close()
+
+
+@pytest.mark.parametrize("k", [0, 1, 512, 513, 2000, 10**9])
+def test_any_k_is_answered(backend: SQLiteBackend, k: int) -> None:
+    """However many are wanted, that many come, each with its own row, best first; SQLite's limits do not show."""
+    assert backend.search(np.ones(4, np.float32), k, EVERYTHING) == []
+    backend.add(some(1200))
+    hits = backend.search(np.ones(4, np.float32), k, EVERYTHING)
+    assert len({hit.entry.id for hit in hits}) == len(hits) == min(k, 1200)
+    assert [hit.score for hit in hits] == sorted([hit.score for hit in hits], reverse=True)
+    for hit in hits:
+        assert hit.entry.embedding is not None
+        cosine = hit.entry.embedding.sum() / np.linalg.norm(hit.entry.embedding) / 2
+        assert hit.score == pytest.approx(float(cosine), abs=1e-5)
+
+
 def test_a_scan_can_be_written_beside(backend: SQLiteBackend) -> None:
     """A long scan holds no lock: writes go on between its entries, and no entry comes twice."""
     backend.add(some(1200))
@@ -362,14 +507,19 @@ def test_a_forked_process_is_told_to_open_its_own(path: Path, backend: SQLiteBac
         child = os.fork()
     if child == 0:
         refused = 0
-        for use in (lambda: backend.add(some(5)), lambda: backend.count(EVERYTHING), lambda: ids(backend)):
+        for use in (
+            lambda: backend.add(some(5)),
+            lambda: backend.count(EVERYTHING),
+            lambda: ids(backend),
+            lambda: backend.search(np.ones(4, np.float32), 2, EVERYTHING),
+        ):
             try:
                 use()
             except StorageError as error:
                 refused += "forked" in str(error)
         backend.close()
         os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
     backend.add(some(6))
     backend.close()
     again = SQLiteBackend(path, SPACE)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import threading
 from collections import defaultdict
-from contextlib import contextmanager
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError
 from llmspell_memory.types import BackendStats, Hit, SessionSummary
+from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,9 +37,7 @@ class LocalBackend:
     def __init__(self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None) -> None:
         self._space = space
         self._rows = _Rows()
-        self._closed = False
-        self._lock = threading.Lock()  # of the rows; taken after the view's lock where both are needed
-        self._view = IndexView(space, hnsw, rows=self._open_rows, changes=self._changes)
+        self._view = IndexView(space, hnsw, rows=lambda: self._rows, changes=self._changes)
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -51,13 +48,6 @@ class LocalBackend:
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw
-
-    @contextmanager
-    def _open_rows(self) -> Iterator[_Rows]:
-        with self._lock:
-            if self._closed:
-                raise ClosedError("this backend is closed")
-            yield self._rows
 
     def _changes(self, rows: _Rows, since: int) -> Changes | None:
         if rows.seq <= since:
@@ -76,38 +66,39 @@ class LocalBackend:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
         for entry in entries:
             checked_vector(entry, self._space)
-        with self._open_rows() as rows:
+        with self._rows as rows:
             for entry in entries:
                 rows.put(entry)
         self._view.catch_up()
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
-        yield from map(_own, self._in_order(where)[:limit])
+        yield from map(own, self._in_order(where)[:limit])
 
     def _in_order(self, where: Filter) -> list[EpisodicEntry]:
         """The store's own entries that match, which no caller may be given."""
-        with self._open_rows() as rows:
+        with self._rows as rows:
             entries = [rows.entries[label] for label in rows.matching(where)]
         return sorted(entries, key=lambda entry: (entry.timestamp, entry.id))
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
-        with self._open_rows() as rows:
-            moment = rows.seq
-            among = rows.labels(where)
-        if self._view.moment == moment:
+        moment, among = self._view.moment, None
+        if not where.is_everything:
+            with self._rows as rows:
+                moment, among = rows.seq, rows.labels(where)
+        if self._view.moment == moment is not None:
             labels, scores = self._view.search(vector, k, among)
-            with self._open_rows() as rows:
+            with self._rows as rows:
                 if self._view.moment == rows.seq == moment:
                     return rows.hits(labels, scores)
-        with self._view.lock, self._open_rows() as rows:  # the index was behind, or a write came between
+        with self._view.lock, self._rows as rows:  # the index was behind, or a write came between
             self._view.catch_up(rows)
             return rows.hits(*self._view.search(vector, k, rows.labels(where)))
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
-        with self._open_rows() as rows:
+        with self._rows as rows:
             fresh = [label for label in rows.matching(where) if not rows.entries[label].processed]
             for label in fresh:
                 rows.mark(label)
@@ -115,7 +106,7 @@ class LocalBackend:
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
-        with self._open_rows() as rows:
+        with self._rows as rows:
             labels = rows.matching(where)
             for label in labels:
                 rows.drop(label)
@@ -124,7 +115,7 @@ class LocalBackend:
 
     def count(self, where: Filter) -> int:
         """Return how many entries match."""
-        with self._open_rows() as rows:
+        with self._rows as rows:
             return len(rows.matching(where))
 
     def sessions(self, where: Filter) -> list[SessionSummary]:
@@ -147,13 +138,13 @@ class LocalBackend:
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
         """Change the index's parameters or kind; reads go on meanwhile."""
-        with self._open_rows():
+        with self._rows:
             pass
         self._view.configure(hnsw, rebuild=rebuild)
 
     def stats(self) -> BackendStats:
         """Return figures about rows and index; the rows' bytes are estimated from their texts."""
-        with self._open_rows() as rows:
+        with self._rows as rows:
             entries = list(rows.entries.values())
         texts = sum(len(entry.content) + len(entry.id) for entry in entries)
         index = self._view.stats()
@@ -171,16 +162,19 @@ class LocalBackend:
 
     def close(self) -> None:
         """Let go of every entry; a second call does nothing."""
-        with self._lock:
-            self._closed = True
-            self._rows = _Rows()
+        self._rows.close()
         self._view.release()
 
 
 class _Rows:
-    """Entries by label, the labels by id and by session, and a log of which label last changed when."""
+    """Entries by label, the labels by id and by session, and a log of which label last changed when.
+
+    Used inside `with`, by one thread at a time. Where the view's lock is needed too, that is taken first.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
         self.entries: dict[int, EpisodicEntry] = {}
         self.seq = 0
         self._next_label = 0
@@ -188,6 +182,23 @@ class _Rows:
         self._by_session: defaultdict[str, dict[int, None]] = defaultdict(dict)
         self._label_at: dict[int, int] = {}  # sequence number -> label, oldest first; each label once
         self._changed_at: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        self._lock.acquire()
+        if self._closed:
+            self._lock.release()
+            raise ClosedError("this backend is closed")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def close(self) -> None:
+        """Let go of everything; entering again is a ClosedError."""
+        with self._lock:
+            self._closed = True
+            for held in (self.entries, self._by_id, self._by_session, self._label_at, self._changed_at):
+                held.clear()
 
     def put(self, entry: EpisodicEntry) -> None:
         label = next((one for one in self._by_id[entry.id] if self.entries[one].namespace == entry.namespace), None)
@@ -197,7 +208,7 @@ class _Rows:
         else:
             entry = entry.changed(ingestion_time=self.entries[label].ingestion_time)
             self._forget(label)
-        self.entries[label] = _own(entry)
+        self.entries[label] = own(entry)
         self._by_id[entry.id][label] = None
         self._by_session[entry.session_id][label] = None
         self._note(label)
@@ -233,7 +244,7 @@ class _Rows:
 
     def hits(self, labels: Labels, scores: Vector) -> list[Hit]:
         return [
-            Hit(_own(self.entries[label]), score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+            Hit(own(self.entries[label]), score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
         ]
 
     def _note(self, label: int) -> None:
@@ -246,8 +257,3 @@ class _Rows:
         """Labels that got a new vector or were dropped after `seq`, oldest change first."""
         recent = itertools.takewhile(lambda at: at > seq, reversed(self._label_at))
         return [self._label_at[at] for at in recent][::-1]
-
-
-def _own(entry: EpisodicEntry) -> EpisodicEntry:
-    """The entry with metadata of its own: what callers do to theirs leaves the store alone."""
-    return entry.changed(metadata=copy.deepcopy(entry.metadata)) if entry.metadata else entry

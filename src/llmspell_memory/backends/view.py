@@ -121,6 +121,7 @@ class IndexView(Generic[Rows]):
             fresh = self._new(hnsw)
             seen = self._read_into(fresh, 0)
             with self.lock:
+                self.catch_up()  # so that whoever follows the changes is told of all of them while there is no moment
                 changed = self.hnsw != asked  # by an ef_search set meanwhile
                 latest = self.hnsw
                 self._moment = None

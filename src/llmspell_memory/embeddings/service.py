@@ -168,7 +168,9 @@ class EmbeddingService:
             InputError: it is not one vector of finite numbers, or is zero under the cosine metric.
         """
         checked = as_vector(vector, dimensions=self.dimensions)
-        if self._unit and not checked.any():
+        if (
+            self._unit and not np.vdot(checked, checked) and not checked.any()
+        ):  # the square may vanish where it does not
             raise InputError("a vector of zeros has no direction; the cosine metric cannot compare it")
         return checked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -39,17 +40,24 @@ def as_vector(values: ArrayLike, *, dimensions: int | None = None) -> Vector:
         DimensionError: `dimensions` is given and the width differs.
     """
     try:
-        with np.errstate(over="ignore"):
-            vector = np.ascontiguousarray(values, dtype=np.float32)
+        vector = _as_float32(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"a vector must be a sequence of numbers, got {type(values).__name__}") from error
     if vector.ndim != 1 or vector.size == 0:
         raise InputError(f"a vector must have the shape (dimensions,), got {vector.shape}")
     if dimensions is not None and vector.size != dimensions:
         raise DimensionError(expected=dimensions, got=vector.size)
-    if not np.isfinite(vector).all():
+    # The sum of squares is finite only if they all are, and tells so at a third of the cost; but it may overflow.
+    if not math.isfinite(np.vdot(vector, vector)) and not np.isfinite(vector).all():
         raise InputError("a vector must hold finite numbers only, got NaN or infinity")
     return vector
+
+
+def _as_float32(values: ArrayLike) -> NDArray[np.float32]:
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        return np.ascontiguousarray(values)
+    with np.errstate(over="ignore"):  # costs a microsecond; too large for float32 becomes infinity, refused afterwards
+        return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def as_labels(values: ArrayLike) -> Labels:
@@ -74,8 +82,7 @@ def as_matrix(values: ArrayLike, *, dimensions: int, rows: int | None = None) ->
         DimensionError: the rows have another width.
     """
     try:
-        with np.errstate(over="ignore"):
-            matrix = np.ascontiguousarray(values, dtype=np.float32)
+        matrix = _as_float32(values)
     except (TypeError, ValueError) as error:
         raise InputError("vectors must be numbers of shape (n, dimensions)") from error
     if matrix.ndim != 2 or rows not in (None, matrix.shape[0]):  # noqa: PLR2004 (a matrix has two axes)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections
+from llmspell_memory.backends.sqlite.recent import RecentEntries
 from llmspell_memory.backends.sqlite.rows import (
     COLUMNS,
     moment,
@@ -25,18 +27,19 @@ from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError, ConfigError, StorageError
 from llmspell_memory.types import BackendStats, Hit, SessionSummary
+from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
 
 logger = logging.getLogger(__name__)
 
 _PAGE: Final = 512
-"""Rows taken at a time while scanning, vectors while catching up."""
+"""Rows taken at a time while scanning or by their labels, vectors while catching up."""
 
 
 class SQLiteBackend:
@@ -76,6 +79,7 @@ class SQLiteBackend:
                     settled = settle(db, space, name=name)
             number, self._space = settled
             self._sql = _Statements(number)
+            self._recent = RecentEntries()
             self._view = IndexView(self._space, hnsw, rows=self._connections.read, changes=self._changes)
             self._warm = warm
             if warm:
@@ -101,11 +105,16 @@ class SQLiteBackend:
         page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
         if len(page) == _PAGE:
             reached = page[-1][0]
-        gone = db.execute(self._sql.gone, (since, reached)).fetchall()
+        gone = [label for (label,) in db.execute(self._sql.gone, (since, reached))]
+        labels = [label for _, label, _ in page]
+        if len(gone) + len(labels) == reached - since:  # every number is told of, so nothing but these has changed
+            self._recent.forget(gone + labels)
+        else:
+            self._recent.clear()
         return Changes(
             reached=reached,
-            gone=np.array([label for (label,) in gone], np.int64),
-            labels=np.array([label for _, label, _ in page], np.int64),
+            gone=np.array(gone, np.int64),
+            labels=np.array(labels, np.int64),
             vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._space.dimensions),
         )
 
@@ -140,36 +149,75 @@ class SQLiteBackend:
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._warm = True
+        self._connections.check_open()
+        hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
+        if hits is None:
+            hits = self._by_one_transaction(vector, k, where)
+        if hits is None:  # the index was behind, or a write came between
+            with self._view.lock, self._connections.read() as db:
+                self._view.catch_up(db)
+                hits = self._hits(db, vector, k, where)
+        return hits
+
+    def _by_one_statement(self, vector: Vector, k: int) -> list[Hit] | None:
+        """Search, and read rows and sequence number at once; None where the index may have shown another moment.
+
+        The rows are of the index's moment if theirs is the number it had before and after: of what was acknowledged
+        before the search began nothing is missing, and what came later is in neither.
+        """
+        moment = self._view.moment
+        if moment is None:
+            return None
+        labels, scores = self._view.search(vector, k, None)
+        found = labels.tolist()
+        known = self._recent.find(found)
+        unknown = [label for label in found if label not in known]
+        rows = self._connections.fetch(self._sql.some(len(unknown)), unknown)
+        if not rows or not rows[0][-1] == moment == self._view.moment:
+            return None
+        if unknown:
+            read = self._entries(rows)
+            self._recent.keep(read, if_still=lambda: self._view.moment == moment)
+            known |= read
+        return _joined(known, found, scores)
+
+    def _by_one_transaction(self, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+        """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
         with self._connections.read() as db:
             moment = _seq(db)
-            if self._view.moment == moment:
-                hits = self._hits(db, vector, k, where)
-                if self._view.moment == moment:
-                    return hits
-        with self._view.lock, self._connections.read() as db:  # the index was behind, or a write came between
-            self._view.catch_up(db)
-            return self._hits(db, vector, k, where)
+            if self._view.moment != moment:
+                return None
+            hits = self._hits(db, vector, k, where)
+            return hits if self._view.moment == moment else None
 
     def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit]:
         among = None
         if not where.is_everything:
             clause, parameters = condition(where)
             rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-            among = np.fromiter((label for (label,) in rows), np.int64, len(rows))
+            among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
         labels, scores = self._view.search(vector, k, among)
-        found = [db.execute(self._sql.one, (label,)).fetchone() for label in labels.tolist()]
-        return [
-            Hit(to_entry(row, dimensions=self._space.dimensions), score)
-            for row, score in zip(found, scores.tolist(), strict=True)
-            if row is not None  # only where the index moved on meanwhile, and the caller asks again
-        ]
+        found = labels.tolist()
+        entries = self._recent.find(found)
+        unknown = [label for label in found if label not in entries]
+        for start in range(0, len(unknown), _PAGE):
+            page = unknown[start : start + _PAGE]
+            entries |= self._entries(db.execute(self._sql.some(len(page)), page))
+        return _joined(entries, found, scores)
+
+    def _entries(self, rows: Iterable[tuple[Any, ...]]) -> dict[int, EpisodicEntry]:
+        return {row[-2]: to_entry(row[:-2], dimensions=self._space.dimensions) for row in rows}
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         clause, parameters = condition(where)
         with self._connections.write() as db:
             sql = f"UPDATE entries SET processed = 1 WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
-            return db.execute(sql, parameters).rowcount
+            marked = db.execute(sql, parameters).rowcount
+            if marked:
+                _take_seqs(db, 1)  # that no vector has: it tells every process to read its recent entries again
+        self._catch_up()
+        return marked
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
@@ -229,7 +277,7 @@ class SQLiteBackend:
             sessions=sessions[0],
             space=self._space,
             index=index,
-            memory_bytes=index.memory_bytes,
+            memory_bytes=index.memory_bytes + self._recent.memory_bytes,
             disk_bytes=self._connections.disk_bytes(),
         )
 
@@ -237,6 +285,16 @@ class SQLiteBackend:
         """Close the file; a second call does nothing."""
         self._connections.close()
         self._view.release()
+        self._recent.clear()
+
+
+def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit]:
+    """Hits in the order of `labels`. One is missing only where the index moved on, and the caller asks again."""
+    return [
+        Hit(own(entries[label]), score)
+        for label, score in zip(labels, scores.tolist(), strict=True)
+        if label in entries
+    ]
 
 
 def _seq(db: sqlite3.Connection) -> int:
@@ -256,7 +314,7 @@ class _Statements:
     def __init__(self, space: int) -> None:
         vectors = f"vectors_{space}"
         row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
-        self.one = f"{row} WHERE label = ?"
+        self._some = row.replace("vector FROM", "vector, label, (SELECT seq FROM state) FROM")
         self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
         self.put_entry = (
             f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -279,3 +337,9 @@ class _Statements:
             " FROM entries WHERE {where} GROUP BY namespace, session_id"
             " ORDER BY max(timestamp) DESC, session_id, namespace"
         )
+
+    def some(self, count: int) -> str:
+        """Rows of `count` labels, each with its label and the sequence number of the moment it was read at."""
+        if not count:
+            return "SELECT seq FROM state"
+        return f"{self._some} WHERE label IN ({', '.join('?' * count)})"

@@ -6,13 +6,13 @@ import os
 import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.types import json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _WAIT_SECONDS: Final = 30.0
@@ -42,14 +42,18 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
-        if code in _BUSY:
-            raise UnavailableError(f"{path} is busy: another process holds it for writing; try again") from error
-        if code in _DAMAGED:
-            raise CorruptDataError(f"{path} is damaged or not a SQLite file: {error}") from error
-        if "user-defined function" in str(error):
-            raise CorruptDataError(f"{path}: the metadata of a row cannot be read") from error
-        raise StorageError(f"{path}: {_CAUSES.get(code, error)}") from error
+        raise _ours(error, path) from error
+
+
+def _ours(error: sqlite3.Error, path: Path) -> StorageError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+    if code in _BUSY:
+        return UnavailableError(f"{path} is busy: another process holds it for writing; try again")
+    if code in _DAMAGED:
+        return CorruptDataError(f"{path} is damaged or not a SQLite file: {error}")
+    if "user-defined function" in str(error):
+        return CorruptDataError(f"{path}: the metadata of a row cannot be read")
+    return StorageError(f"{path}: {_CAUSES.get(code, error)}")
 
 
 class Connections:
@@ -97,6 +101,17 @@ class Connections:
             finally:
                 self._give_back(db)
 
+    def fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement, which alone are of one moment: no transaction need be begun and ended."""
+        try:
+            db = self._take()
+            try:
+                return db.execute(sql, parameters).fetchall()
+            finally:
+                self._give_back(db)
+        except sqlite3.Error as error:
+            raise _ours(error, self.path) from error
+
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """The writing connection inside a transaction: committed at the end, rolled back when anything is raised."""
@@ -113,7 +128,7 @@ class Connections:
                     db.execute("ROLLBACK")
 
     def _take(self) -> sqlite3.Connection:
-        self.check_open()
+        self.check_open()  # before the lock, which in a forked process may be held for ever
         with self._guard:
             self.check_open()
             if self._idle:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FLOAT32: Final = np.dtype("<f4")
 
 COLUMNS: Final = "namespace, id, session_id, role, content, timestamp, ingestion_time, metadata, processed"
 
@@ -26,7 +27,7 @@ def microseconds(moment: datetime) -> int:
 
 def moment(value: int) -> datetime:
     """The inverse of `microseconds`."""
-    return _EPOCH + timedelta(microseconds=value)
+    return _EPOCH + value * _MICROSECOND
 
 
 def packed_namespace(namespace: tuple[str, ...]) -> bytes:
@@ -36,7 +37,7 @@ def packed_namespace(namespace: tuple[str, ...]) -> bytes:
 
 def unpacked_namespace(packed: bytes) -> tuple[str, ...]:
     """The inverse of `packed_namespace`."""
-    return tuple(segment.decode() for segment in packed.split(b"\0")[:-1])
+    return tuple([segment.decode() for segment in packed.split(b"\0")[:-1]])
 
 
 def packed_vector(vector: Vector) -> bytes:
@@ -84,20 +85,20 @@ def to_entry(row: tuple[Any, ...], *, dimensions: int) -> EpisodicEntry:
     """
     namespace, entry_id, session_id, role, content, happened, learned, metadata, processed, blob = row
     try:
-        embedding = np.frombuffer(blob, "<f4")
+        embedding = np.frombuffer(blob, _FLOAT32)
         if len(embedding) != dimensions:
             raise ValueError(f"its vector has {len(embedding)} dimensions")  # noqa: TRY301 (one border for all faults)
         return EpisodicEntry.restore(
-            session_id=session_id,
-            role=role,
-            content=content,
-            id=entry_id,
-            namespace=unpacked_namespace(namespace),
-            timestamp=moment(happened),
-            ingestion_time=moment(learned),
-            metadata=json.parsed(metadata),
-            processed=bool(processed),
-            embedding=embedding,
+            session_id,
+            role,
+            content,
+            entry_id,
+            unpacked_namespace(namespace) if namespace else (),
+            moment(happened),
+            moment(learned),
+            json.parsed(metadata),
+            bool(processed),
+            embedding,
         )
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise CorruptDataError(f"the row of entry {entry_id!r} cannot be read: {error}") from error

@@ -139,7 +139,7 @@ class RowsContract:
             if one.embedding is not None:
                 with pytest.raises(ValueError, match="read-only"):
                     one.embedding[:] = 0
-        assert memory.get("x").metadata == {"k": [1]}
+        assert memory.get("x").metadata == memory.search("x", 1)[0].entry.metadata == {"k": [1]}
         np.testing.assert_array_equal(memory.get("x").embedding, vector)
 
     def test_marking_processed_hides_nothing(self, memory: EpisodicMemory) -> None:
