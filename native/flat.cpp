@@ -208,15 +208,16 @@ void FlatIndex::flush(std::vector<Newcomer> &pending, std::size_t threads) {
     pending.clear();
 }
 
-// Nobody reads the slot yet; the longest length alone is seen by readers.
+// Nobody reads the slot yet; only what holds for all rows is seen by readers.
 void FlatIndex::code(Slot slot, AlignedVector<float> &row, AlignedVector<float> &work) {
     load(slot, row);
     const Coded coded = quantizer_->encode(row.data(), codes_.at(slot), work);
     residuals_[slot] = quantizer_->packed_residual(coded.residual);
     if (space_.metric == Metric::euclidean) terms_[slot] = coded.term;
-    if (std::sqrt(coded.term) > longest_) {
+    if (std::sqrt(coded.term) > longest_ || residuals_[slot] > widest_residual_) {
         const auto lock = changing();
-        longest_ = std::sqrt(coded.term);
+        longest_ = std::max(longest_, std::sqrt(coded.term));
+        widest_residual_ = std::max(widest_residual_, residuals_[slot]);
     }
 }
 
@@ -254,6 +255,7 @@ void FlatIndex::learn_when_due(std::span<const Newcomer> pending) {
     residuals_.swap(residuals);
     terms_.swap(terms);
     longest_ = longest;
+    widest_residual_ = *std::max_element(residuals_.begin(), residuals_.end());
     quantizer_ = std::move(fresh);
     learned_from_ = all.size();
     since_ = 0;

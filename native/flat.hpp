@@ -106,6 +106,8 @@ class FlatIndex {
     virtual void unlink(Slot) {}
     // Room for one more slot, with readers shut out; nothing is changed when memory runs out.
     virtual void reach(Slot) {}
+    // Whether scans keep to the bound of an estimate's error, or to what is all but certain.
+    virtual bool scans_exactly() const { return true; }
     // Fills scratch.hits and returns true, or returns false where a scan is to do it.
     virtual bool approximate(const Wanted &, Scratch &) const { return false; }
     virtual std::size_t own_bytes() const { return 0; }
@@ -170,7 +172,7 @@ class FlatIndex {
 
     // scanning
     void scan(const Wanted &wanted, Scratch &scratch) const;
-    void slots_among(const LabelSet &among, std::vector<Slot> &slots) const;
+    void slots_among(const LabelSet &among, Scratch &scratch) const;
     std::string check_labels(Slot slot) const;
 
     RowSet rows_;                                  // the slots of all nodes, by their vectors
@@ -181,6 +183,7 @@ class FlatIndex {
     std::vector<Slot> free_;                       // has room for every slot, so that a delete never fails
     std::vector<std::uint8_t> residuals_;          // of each slot, packed
     std::vector<float> terms_;                     // of each slot, under the euclidean metric alone
+    std::uint8_t widest_residual_ = 0;             // the greatest ever of residuals_
     float longest_ = 0.0F;                         // the greatest length ever of a coded row
     std::size_t learned_from_ = 0;                 // nodes, when the quantizer was made
     std::size_t since_ = 0;                        // nodes added since

@@ -1,5 +1,6 @@
 // Searching by looking at every code, and at the rows that the codes cannot rule out.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "flat.hpp"
@@ -7,18 +8,7 @@
 namespace llmspell {
 namespace {
 
-constexpr std::size_t kAhead = 8;  // codes asked for before they are needed
-
-// What estimates may be off by, for each packed residual.
-struct Bounds {
-    Bounds(const Quantizer &quantizer, const CodeQuery &query) {
-        for (std::size_t i = 0; i < std::size(errors); ++i) {
-            const float residual = quantizer.unpacked_residual(static_cast<std::uint8_t>(i));
-            errors[i] = residual < std::numeric_limits<float>::infinity() ? query.margin + query.reach * residual : residual;
-        }
-    }
-    float errors[256];
-};
+constexpr std::size_t kAhead = 16;  // codes asked for before they are needed
 
 }  // namespace
 
@@ -52,7 +42,8 @@ void FlatIndex::collect(Slot slot, float distance, const Wanted &wanted, std::ve
     }
 }
 
-void FlatIndex::slots_among(const LabelSet &among, std::vector<Slot> &slots) const {
+void FlatIndex::slots_among(const LabelSet &among, Scratch &scratch) const {
+    auto &slots = scratch.fresh;
     slots.clear();
     among.for_each_page([&](Label number, std::uint64_t mask) {
         const LabelMap::Page *page = slots_.page_at(number);
@@ -63,8 +54,8 @@ void FlatIndex::slots_among(const LabelSet &among, std::vector<Slot> &slots) con
         }
     });
     if (crowds_.size() == free_crowds_.size()) return;
-    std::sort(slots.begin(), slots.end());
-    slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+    scratch.visited.start(labels_.size());  // some slots have several labels
+    std::erase_if(slots, [&](Slot slot) { return !scratch.visited.mark(slot); });
 }
 
 // An estimate less its error is a lower bound of a distance, one with its error added an upper one. What lies, by its
@@ -72,8 +63,8 @@ void FlatIndex::slots_among(const LabelSet &among, std::vector<Slot> &slots) con
 // (A node has one label at least, so k nodes give k labels.)
 void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     auto &[row, query, visited, pool, frontier, slots, distances, highest, possible, hits] = scratch;
-    const Bounds bounds(*quantizer_, query);
-    if (wanted.among != nullptr) slots_among(*wanted.among, slots);
+    const Quantizer::Errors errors(*quantizer_, query, !scans_exactly());
+    if (wanted.among != nullptr) slots_among(*wanted.among, scratch);
     const bool all = wanted.among == nullptr;
     const std::size_t count = all ? labels_.size() : slots.size();
     const bool gaps = all && !free_.empty();
@@ -83,6 +74,15 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     possible.clear();
     highest.clear();
     float limit = std::numeric_limits<float>::infinity();
+    // Products below this are behind the limit whatever their residual, so most codes cost one comparison.
+    std::int32_t least = std::numeric_limits<std::int32_t>::min();
+    const float widest = errors.of(widest_residual_);
+    const auto tighten = [&](float to) {
+        limit = to;
+        if (with_terms || !(query.factor < 0.0F)) return;
+        const float product = (limit + widest - query.base) / query.factor;
+        if (std::fabs(product) < 0x1p30F) least = static_cast<std::int32_t>(std::floor(product)) - 1;
+    };
     for (std::size_t i = 0; i < count; i += kAtOnce) {
         const std::uint8_t *codes[kAtOnce];
         std::int32_t products[kAtOnce];
@@ -96,15 +96,15 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
         }
         dots(query.values.data(), codes, blocks, products);
         for (std::size_t j = 0; j < some; ++j) {
-            if (gaps && !live(four[j])) continue;
+            if (products[j] < least || (gaps && !live(four[j]))) continue;
             float estimated = query.base + query.factor * static_cast<float>(products[j]);
             if (with_terms) estimated += terms_[four[j]];
-            const float error = bounds.errors[residuals_[four[j]]];
+            const float error = errors.of(residuals_[four[j]]);
             if (estimated - error > limit) continue;
             possible.push_back({estimated - error, four[j]});
             if (estimated + error >= limit) continue;
             keep_least(highest, estimated + error, wanted.k);
-            if (highest.size() == wanted.k) limit = highest.front();
+            if (highest.size() == wanted.k) tighten(highest.front());
         }
     }
     std::erase_if(possible, [&](const Candidate &one) { return one.distance() > limit; });

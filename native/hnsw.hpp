@@ -46,6 +46,7 @@ class HNSW final : public FlatIndex {
     void before_unlinking(Slot slot) override;
     void unlink(Slot slot) override;
     void reach(Slot slot) override;
+    bool scans_exactly() const override { return false; }
     bool approximate(const Wanted &wanted, Scratch &scratch) const override;
     std::size_t own_bytes() const override;
     std::string check_own() const override;
@@ -69,16 +70,10 @@ class HNSW final : public FlatIndex {
 
     // What unlinking a node needs, allocated before anything is changed.
     struct Hole {
-        struct Pair {
-            float distance;
-            std::uint16_t a, b;
-            friend bool operator<(const Pair &one, const Pair &other) { return one.distance < other.distance; }
-        };
         std::vector<Slot> neighbours;  // on the lowest layer
         std::vector<Slot> upper;       // on another, and a list that is needed for a moment
         std::vector<Candidate> orphans;
         std::vector<float> distances;
-        std::vector<Pair> pairs;
         CodeQuery query;
     };
 
@@ -110,7 +105,8 @@ class HNSW final : public FlatIndex {
     void enter(const CodeQuery &query, Scratch &scratch) const;
     void gather(Slot slot, std::size_t level, Scratch &scratch) const;
     void walk(const CodeQuery &query, std::size_t ef, std::size_t level, Scratch &scratch) const;
-    bool walk_through(const Wanted &wanted, std::size_t ef, std::size_t budget, Scratch &scratch) const;
+    bool walk_through(const Wanted &wanted, std::size_t ef, double share, Scratch &scratch) const;
+    std::size_t merge(const CodeQuery &query, std::size_t ef, Scratch &scratch) const;
     bool look_again(const Wanted &wanted, Scratch &scratch) const;
 
     // inserting
@@ -127,7 +123,7 @@ class HNSW final : public FlatIndex {
     void rehang(Slot slot);
     void hang(Slot child, Slot parent);
     void make_room(Slot slot);
-    void mend(std::span<Slot> neighbours, std::size_t level);
+    void mend(std::span<const Slot> neighbours, std::size_t level);
     void leave_entry(Slot slot, std::span<const Slot> neighbours);
     std::string check_node(Slot slot) const;
 

@@ -12,13 +12,12 @@ void HNSW::before_unlinking(Slot slot) {
     hole_.upper.reserve(most);
     hole_.orphans.reserve(max_children_);
     hole_.distances.reserve(most);
-    hole_.pairs.reserve(most * (most - 1) / 2);
     prepare(slot, hole_.query);  // its buffers grow
 }
 
 // Readers are shut out meanwhile.
 void HNSW::unlink(Slot slot) {
-    auto &[neighbours, upper, orphans, distances, pairs, query] = hole_;
+    auto &[neighbours, upper, orphans, distances, query] = hole_;
     const auto ground = linked_to(slot, 0);
     neighbours.assign(ground.begin(), ground.end());
     for (const Slot other : neighbours) {
@@ -44,7 +43,7 @@ void HNSW::unlink(Slot slot) {
 // The child nearest to the slot takes its place in the tree; the others go below that one, each to the nearest of those
 // already hung that has room. All of them are in the tree's connected part by then, so no cycle can arise.
 void HNSW::rehang(Slot slot) {
-    auto &[neighbours, upper, orphans, distances, pairs, query] = hole_;
+    auto &[neighbours, upper, orphans, distances, query] = hole_;
     const Slot above = parent_[slot];
     if (above != kNone) --children_[above];
     parent_[slot] = kNone;
@@ -103,25 +102,23 @@ void HNSW::make_room(Slot slot) {
     cut(slot, farthest.slot(), 0);
 }
 
-// Each neighbour lost one link and gains at most one, to another of them, the nearest pairs first.
-void HNSW::mend(std::span<Slot> neighbours, std::size_t level) {
-    auto &pairs = hole_.pairs;
-    pairs.clear();
-    for (std::size_t a = 1; a < neighbours.size(); ++a) {
-        prepare(neighbours[a], hole_.query);
-        estimate(hole_.query, neighbours.first(a), hole_.distances);
-        for (std::size_t b = 0; b < a; ++b) {
-            pairs.push_back({hole_.distances[b], static_cast<std::uint16_t>(a), static_cast<std::uint16_t>(b)});
+// Each neighbour lost one link. It gets one to the nearest of the others that it is not linked to.
+void HNSW::mend(std::span<const Slot> neighbours, std::size_t level) {
+    auto &[around, upper, orphans, distances, query] = hole_;
+    for (const Slot slot : neighbours) {
+        if (full(slot, level)) continue;
+        prepare(slot, query);
+        estimate(query, neighbours, distances);
+        Candidate nearest;
+        bool found = false;
+        for (std::size_t i = 0; i < neighbours.size(); ++i) {
+            const Candidate next(distances[i], neighbours[i]);
+            if (neighbours[i] == slot || (found && !(next < nearest))) continue;
+            if (full(neighbours[i], level) || linked(slot, neighbours[i], level)) continue;
+            nearest = next;
+            found = true;
         }
-    }
-    std::sort(pairs.begin(), pairs.end());
-    const auto has_room = [&](Slot slot) { return slot != kNone && !full(slot, level); };
-    for (const Hole::Pair &pair : pairs) {
-        Slot &a = neighbours[pair.a];
-        Slot &b = neighbours[pair.b];
-        if (!has_room(a) || !has_room(b) || linked(a, b, level)) continue;
-        tie(a, b, level);
-        a = b = kNone;
+        if (found) tie(slot, nearest.slot(), level);
     }
 }
 

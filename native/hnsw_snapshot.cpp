@@ -74,6 +74,7 @@ void FlatIndex::take_all(const std::shared_ptr<Snapshot> &snapshot, std::size_t 
     borrow(snapshot->unchecked<std::byte>(Section::vectors), slots, vectors_);
     borrow(snapshot->unchecked<std::uint8_t>(Section::codes), slots, codes_);
     copy(snapshot->checked<std::uint8_t>(Section::residuals), slots, residuals_);
+    if (slots > 0) widest_residual_ = *std::max_element(residuals_.begin(), residuals_.end());
     copy(snapshot->checked<float>(Section::terms), space_.metric == Metric::euclidean ? slots : 0, terms_);
     copy(snapshot->checked<Label>(Section::labels), slots, labels_);
     const auto crowds = snapshot->checked<std::int64_t>(Section::crowds);

@@ -197,31 +197,36 @@ void code_dots_plain(const std::int8_t *query, const std::uint8_t *const *codes,
 LLMSPELL_TARGET("avx2,fma,f16c")
 void code_dots_avx2(const std::int8_t *query, const std::uint8_t *const *codes, std::size_t blocks, std::int32_t *out) {
     constexpr std::size_t kBlocksBetween = 4;
+    static_assert(kAtOnce == 4);
     const __m256i low_halves = _mm256_set1_epi8(15);
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i totals[kAtOnce] = {};
+    // Names instead of arrays: of arrays the compiler keeps copies (11 ns a code instead of 9).
+    __m256i total0 = _mm256_setzero_si256(), total1 = total0, total2 = total0, total3 = total0;
     for (std::size_t block = 0; block < blocks;) {
-        __m256i sums[kAtOnce] = {};
+        __m256i sum0 = _mm256_setzero_si256(), sum1 = sum0, sum2 = sum0, sum3 = sum0;
         const std::size_t end = std::min(blocks, block + kBlocksBetween);
         for (; block < end; ++block) {
             const auto *values = reinterpret_cast<const __m256i *>(query + block * kBlock);
             const __m256i for_low = _mm256_load_si256(values);
             const __m256i for_high = _mm256_load_si256(values + 1);
-            for (std::size_t one = 0; one < kAtOnce; ++one) {
-                const auto *at = reinterpret_cast<const __m256i *>(codes[one] + block * kBlockBytes);
-                const __m256i code = _mm256_load_si256(at);
-                const __m256i low = _mm256_and_si256(code, low_halves);
-                const __m256i high = _mm256_and_si256(_mm256_srli_epi16(code, 4), low_halves);
-                sums[one] = _mm256_add_epi16(sums[one], _mm256_maddubs_epi16(low, for_low));
-                sums[one] = _mm256_add_epi16(sums[one], _mm256_maddubs_epi16(high, for_high));
-            }
+            const auto add = [&](__m256i sum, const std::uint8_t *code) LLMSPELL_TARGET("avx2,fma,f16c") {
+                const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i *>(code + block * kBlockBytes));
+                const __m256i low = _mm256_and_si256(both, low_halves);
+                const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), low_halves);
+                return _mm256_add_epi16(
+                    sum, _mm256_add_epi16(_mm256_maddubs_epi16(low, for_low), _mm256_maddubs_epi16(high, for_high)));
+            };
+            sum0 = add(sum0, codes[0]);
+            sum1 = add(sum1, codes[1]);
+            sum2 = add(sum2, codes[2]);
+            sum3 = add(sum3, codes[3]);
         }
-        for (std::size_t one = 0; one < kAtOnce; ++one) {
-            totals[one] = _mm256_add_epi32(totals[one], _mm256_madd_epi16(sums[one], ones));
-        }
+        total0 = _mm256_add_epi32(total0, _mm256_madd_epi16(sum0, ones));
+        total1 = _mm256_add_epi32(total1, _mm256_madd_epi16(sum1, ones));
+        total2 = _mm256_add_epi32(total2, _mm256_madd_epi16(sum2, ones));
+        total3 = _mm256_add_epi32(total3, _mm256_madd_epi16(sum3, ones));
     }
-    const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(totals[0], totals[1]),
-                                            _mm256_hadd_epi32(totals[2], totals[3]));
+    const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(total0, total1), _mm256_hadd_epi32(total2, total3));
     const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i *>(out), four);
 }

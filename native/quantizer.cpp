@@ -12,7 +12,8 @@ constexpr float kTop = 15.0F;                 // the highest level
 constexpr float kMiddle = kTop / 2.0F;
 constexpr std::size_t kMeasured = 512;        // rows by which the usual residual is judged
 constexpr float kResidualsPerUsual = 64.0F;   // a packed residual reaches to four times the usual one
-constexpr std::uint8_t kBoundless = 255;
+constexpr float kUnusual = 1.5F;              // times the usual residual
+constexpr float kLikely = 8.0F;               // standard deviations
 
 }  // namespace
 
@@ -119,8 +120,10 @@ void Quantizer::finish(const float *row, float longest, CodeQuery &query) const 
     // A sum of n products in float32 is off by some n * 2^-24 of the lengths' product; the kernels add in 16 lanes.
     const float rounding = (dimensions / 16.0F + 32.0F) * std::numeric_limits<float>::epsilon();
     const float lengths = metric_ == Metric::euclidean ? (length + longest) * (length + longest) : length * longest;
-    query.margin = many * rounded.error * kMiddle * std::sqrt(dimensions) + rounding * lengths;
+    query.rounding = rounding * lengths;
+    query.margin = many * rounded.error * kMiddle * std::sqrt(dimensions) + query.rounding;
     // Residuals point anywhere: on average they meet a query in one of `dimensions` directions.
+    query.likely = std::min(1.0F, kLikely / std::sqrt(dimensions));
     query.deviation = many * length * usual_residual_ / std::sqrt(dimensions);
 }
 
@@ -129,9 +132,11 @@ std::uint8_t Quantizer::packed_residual(float residual) const {
     return units < kBoundless ? static_cast<std::uint8_t>(units) : kBoundless;  // so is 0 / 0
 }
 
-float Quantizer::unpacked_residual(std::uint8_t packed) const {
-    if (packed == kBoundless) return std::numeric_limits<float>::infinity();
-    return static_cast<float>(packed) * usual_residual_ / kResidualsPerUsual * (1.0F + 1e-5F);
+Quantizer::Errors::Errors(const Quantizer &quantizer, const CodeQuery &query, bool likely)
+    : most_(query.margin), per_most_(query.reach * quantizer.usual_residual_ / kResidualsPerUsual * (1.0F + 1e-5F)) {
+    likely_ = likely ? query.rounding + query.likely * (most_ - query.rounding) : most_;
+    per_likely_ = likely ? query.likely * per_most_ : per_most_;
+    usual_ = static_cast<std::uint8_t>(kUnusual * kResidualsPerUsual);
 }
 
 }  // namespace llmspell

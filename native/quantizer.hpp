@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct CodeQuery {
     float margin = 0.0F;
     float reach = 0.0F;
     float deviation = 0.0F;  // standard deviation of the estimates from the truth
+    float rounding = 0.0F;   // what of the margin is due to float32 arithmetic
+    float likely = 0.0F;     // the share of the rest that all but surely holds
     AlignedVector<float> centred;  // room to work in
     AlignedVector<float> weights;
 };
@@ -59,13 +62,32 @@ class Quantizer {
 
     // A residual is kept in a byte, rounded up; one too large for that counts as boundless.
     std::uint8_t packed_residual(float residual) const;
-    float unpacked_residual(std::uint8_t packed) const;
+
+    // What estimates may be off by: at most, or (`likely`) but for one time in 10^12 or so. Many small errors make up the
+    // whole one, and they are as good as random: it is known by its standard deviation. Where few dimensions carry it, or
+    // a residual is unusual, that does not hold and the bound is kept.
+    class Errors {
+      public:
+        Errors(const Quantizer &quantizer, const CodeQuery &query, bool likely);
+        // Of a code with this packed residual.
+        float of(std::uint8_t packed) const {
+            const auto residuals = static_cast<float>(packed);
+            if (packed <= usual_) return likely_ + per_likely_ * residuals;
+            return packed == kBoundless ? std::numeric_limits<float>::infinity() : most_ + per_most_ * residuals;
+        }
+
+      private:
+        float most_, per_most_, likely_, per_likely_;
+        std::uint8_t usual_;
+    };
 
     // All that it has learned, and a quantizer that has learned the same.
     std::vector<float> learned() const;
     void recall(std::span<const float> learned);
 
   private:
+    static constexpr std::uint8_t kBoundless = 255;
+
     const float *centred(const float *row, AlignedVector<float> &work) const;
     void derive();
     void finish(const float *row, float longest, CodeQuery &query) const;

@@ -77,7 +77,7 @@ class RowSet {
     }
     void restore(std::span<const std::uint64_t> cells, std::size_t size) {
         entries_.resize(cells.size());
-        std::memcpy(entries_.data(), cells.data(), cells.size_bytes());
+        std::memcpy(static_cast<void *>(entries_.data()), cells.data(), cells.size_bytes());
         size_ = size;
     }
 

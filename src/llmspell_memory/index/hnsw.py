@@ -10,6 +10,7 @@ from llmspell_memory import _core
 from llmspell_memory.errors import CorruptDataError, SchemaError, StorageError
 from llmspell_memory.index.base import NativeIndex
 from llmspell_memory.types import HNSWConfig, IndexStats
+from llmspell_memory.types.settings import checked_parameter
 
 if TYPE_CHECKING:
     import os
@@ -125,9 +126,6 @@ class HNSWIndex(NativeIndex):
     def ef_search(self, value: int) -> None:
         self._configure(replace(self._config, ef_search=value))
 
-    def _checked_ef(self, ef_search: int) -> int:
-        return replace(self._config, ef_search=ef_search).ef_search
-
     def search(
         self, vector: ArrayLike, k: int, *, among: Among = None, ef_search: int | None = None
     ) -> tuple[Labels, Vector]:
@@ -144,7 +142,7 @@ class HNSWIndex(NativeIndex):
             ConfigError: `ef_search` is out of range.
             CorruptDataError: the snapshot that the index was opened from is damaged.
         """
-        ef = self._ef if ef_search is None else self._checked_ef(ef_search)
+        ef = self._ef if ef_search is None else checked_parameter("ef_search", ef_search)
         try:
             return self._core.search(vector, k, ef, among) or self._search_converted(vector, k, ef, among)
         except _core.DamagedError as error:
@@ -164,7 +162,7 @@ class HNSWIndex(NativeIndex):
         Returns:
             Labels and scores of shape (n, min(k, size)); where fewer are found, -1 and minus infinity follow.
         """
-        ef = self._ef if ef_search is None else self._checked_ef(ef_search)
+        ef = self._ef if ef_search is None else checked_parameter("ef_search", ef_search)
         with _translated(self._path):
             return self._search_many(vectors, k, ef, among, threads)
 

@@ -15,6 +15,14 @@ _RANGES: Final = {
 }
 
 
+def checked_parameter(name: str, value: int) -> int:
+    """Return the value of a parameter of HNSWConfig if it is an integer in its range, else raise a ConfigError."""
+    low, high = _RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"HNSWConfig.{name} must be an integer in {low}..{high}, got {value!r}")
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HNSWConfig:
     """Parameters of Hierarchical Navigable Small World graphs (Malkov & Yashunin 2018).
@@ -38,10 +46,8 @@ class HNSWConfig:
     dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"HNSWConfig.{name} must be an integer in {low}..{high}, got {value!r}")
+        for name in _RANGES:
+            checked_parameter(name, getattr(self, name))
         if self.dtype not in ("float32", "float16"):
             raise ConfigError(f'HNSWConfig.dtype must be "float32" or "float16", got {self.dtype!r}')
 
