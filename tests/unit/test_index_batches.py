@@ -47,7 +47,9 @@ def test_many_queries_at_once_are_answered_as_one_by_one(
     index = filled(kind, 900, metric=metric)
     queries = gaussian(20, 16, seed=8)
     labels, scores = index.search_many(queries, 10, among=among, threads=threads)
-    assert (labels.shape, labels.dtype, scores.shape, scores.dtype) == ((20, 10), np.int64, (20, 10), np.float32)
+    assert labels.shape == scores.shape == (20, 10)
+    assert labels.dtype == np.int64
+    assert scores.dtype == np.float32
     for row, query in enumerate(queries):
         own, own_scores = index.search(query, 10, among=among)
         short = 10 - len(own)
