@@ -64,7 +64,7 @@ KINDS: dict[str, Callable[[int, int], Matrix]] = {
     "duplicated": duplicated,
     "with zeros": with_zeros,
     "of all lengths": of_all_lengths,
-    "far from zero": lambda count, seed: gaussian(count, WIDTH, seed=seed) + np.float32(1000),
+    "far from zero": lambda count, seed: gaussian(count, WIDTH, seed=seed) + np.float32(1e6),
     "subnormal": lambda count, seed: (gaussian(count, WIDTH, seed=seed) * 1e-40).astype(np.float32),
     "huge": lambda count, seed: scaled(gaussian(count, WIDTH, seed=seed), 0.999e18),
 }

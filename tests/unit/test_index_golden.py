@@ -34,6 +34,10 @@ def as_said(said: dict[str, Any], queries: list[list[float]], path: Path) -> Non
     assert [len(index), index.dimensions, index.metric, settings, index.tag] == [
         said[name] for name in ("size", "dimensions", "metric", "config", "tag")
     ]
+    for query in queries:
+        through_the_graph = index._core.search(np.array(query, np.float32), 100, 100, None, "graph")
+        assert through_the_graph is not None
+        assert through_the_graph[0].tolist() == index.search(query, 100)[0].tolist()
     for among, labels, scores in zip((None, [2, 3, 5, 7, FAR, FAR + 5]), said["labels"], said["scores"], strict=True):
         found, theirs = index.search_many(np.array(queries), 8, among=among)
         assert found.tolist() == labels
