@@ -1,4 +1,4 @@
-"""The graph itself: its invariants, its determinism, its kernels, and what threads may do to it."""
+"""The graph itself: its invariants, its determinism, its parameters, and what threads may do to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmspell_memory import ConfigError, HNSWConfig, _core
+from llmspell_memory import ConfigError, HNSWConfig
 from llmspell_memory.index import ExactIndex, HNSWIndex
 from llmspell_memory.testing.indexes import METRICS, gaussian
 
@@ -216,31 +216,6 @@ def test_ef_search_holds_from_the_next_search_on() -> None:
     index.ef_search = 200
     assert index.config.ef_search == 200
     assert recall() == wide
-
-
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dimensions", [2, 15, 16, 17, 100, 384, 1536, 4096])
-def test_kernels_agree(metric: Metric, dimensions: int) -> None:
-    """Every instruction set this processor has gives the same scores to one part in 10,000."""
-    vectors = gaussian(40, dimensions)
-    best = _core.kernel_name()
-    assert best == _core.kernel_names()[0]
-    scores = {}
-    try:
-        for name in _core.kernel_names():
-            _core.use_kernels(name)
-            index = HNSWIndex(dimensions=dimensions, metric=metric)
-            index.add(np.arange(40), vectors)
-            labels, found = index.search(vectors[0], 40)
-            scores[name] = dict(zip(labels.tolist(), found.tolist(), strict=True))
-    finally:
-        _core.use_kernels(best)
-    plain = scores.pop("plain")
-    for other in scores.values():
-        for label, score in other.items():
-            assert score == pytest.approx(plain[label], rel=1e-4, abs=1e-4)
-    with pytest.raises(ValueError, match="no kernels named"):
-        _core.use_kernels("abacus")
 
 
 @pytest.mark.parametrize(

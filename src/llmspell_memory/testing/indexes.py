@@ -12,7 +12,7 @@ import pytest
 from llmspell_memory.errors import DimensionError, InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from llmspell_memory.protocols import VectorIndex
     from llmspell_memory.types import Metric
@@ -65,7 +65,7 @@ class IndexContract(ABC):
         assert scores.dtype == np.float32
 
     @pytest.mark.parametrize("metric", METRICS)
-    @pytest.mark.parametrize("dimensions", [2, 6, 100, 256, 384, 1536])
+    @pytest.mark.parametrize("dimensions", [2, 3, 6, 100, 256, 384, 768, 1536, 3072, 4096])
     def test_scores_and_order_are_those_of_the_definition(self, metric: Metric, dimensions: int) -> None:
         """Unnormalised vectors are ranked and scored as numpy does it in float64."""
         vectors = gaussian(50, dimensions) * np.linspace(0.5, 3, 50, dtype=np.float32)[:, None]
@@ -79,12 +79,19 @@ class IndexContract(ABC):
 
     @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8"])
     def test_any_number_type_and_layout_is_accepted(self, dtype: str) -> None:
-        """Vectors may come as other floats, integers, Fortran order or slices with steps."""
+        """Vectors may come as other floats, integers, lists, in Fortran order or as slices with steps; queries, too."""
         wide = (gaussian(20, 16) * 10).astype(dtype)
-        for vectors in (np.asfortranarray(wide), np.repeat(wide, 2, axis=0)[::2], wide.tolist()):
+        plain = self.make(dimensions=16)
+        plain.add(np.arange(20), wide.astype(np.float32))
+        labels, scores = plain.search(wide[3].astype(np.float32), 20)
+        assert labels[0] == 3
+        matrices: list[ArrayLike] = [np.asfortranarray(wide), np.repeat(wide, 2, axis=0)[::2], wide.tolist()]
+        queries: list[ArrayLike] = [wide[3], np.repeat(wide[3], 2)[::2], wide[3].tolist()]
+        for vectors, query in zip(matrices, queries, strict=True):
             index = self.make(dimensions=16)
-            index.add(np.arange(20), np.asarray(vectors))
-            assert index.search(wide[3], 1)[0].tolist() == [3]
+            index.add(list(range(20)), vectors)
+            found, theirs = index.search(query, 20)
+            assert (found.tolist(), theirs.tolist()) == (labels.tolist(), scores.tolist())
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_the_best_of_many_are_found(self, metric: Metric) -> None:
