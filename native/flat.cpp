@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 namespace llmspell {
@@ -87,13 +88,18 @@ void FlatIndex::estimate(const CodeQuery &query, std::span<const Slot> slots, st
     }
 }
 
-float FlatIndex::score(float distance) const {
+float FlatIndex::measured(float distance) const {
     switch (space_.metric) {
-        case Metric::cosine: return std::clamp(1.0F - distance, -1.0F, 1.0F);
-        case Metric::inner_product: return -distance;
-        case Metric::euclidean: return -std::sqrt(std::max(0.0F, distance));
+        case Metric::cosine: return std::clamp(distance, 0.0F, 2.0F);
+        case Metric::inner_product: return distance;
+        case Metric::euclidean: return std::sqrt(std::max(0.0F, distance));
     }
     return 0.0F;
+}
+
+float FlatIndex::farthest_measured_as(float distance) const {
+    constexpr float kRoots = 1.0F + 4.0F * std::numeric_limits<float>::epsilon();  // several squares have one root
+    return space_.metric == Metric::inner_product ? distance : std::max(0.0F, distance) * kRoots;
 }
 
 // --- locks ----------------------------------------------------------------------------------------------------------

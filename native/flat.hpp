@@ -131,7 +131,11 @@ class FlatIndex {
     // Estimated distances of `slots`.
     void estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const;
     void prefetch_code(Slot slot) const { prefetch(codes_.at(slot), codes_.width()); }
-    float score(float distance) const;
+    // A distance as a hit has it: what scores are made of, so that equal scores are ordered by label. And an upper bound
+    // of all distances that this would make equal to this one.
+    float measured(float distance) const;
+    float farthest_measured_as(float distance) const;
+    float score(float measured) const { return space_.metric == Metric::cosine ? 1.0F - measured : -measured; }
 
     // --- nodes and labels
     bool live(Slot slot) const { return labels_[slot] != kNoLabel; }

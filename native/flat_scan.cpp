@@ -67,7 +67,6 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     if (wanted.among != nullptr) slots_among(*wanted.among, scratch);
     const bool all = wanted.among == nullptr;
     const std::size_t count = all ? labels_.size() : slots.size();
-    const bool gaps = all && !free_.empty();
     const bool with_terms = space_.metric == Metric::euclidean;
     const auto dots = kernels().code_dots;
     const std::size_t blocks = quantizer_->blocks();
@@ -78,25 +77,28 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     std::int32_t least = std::numeric_limits<std::int32_t>::min();
     const float widest = errors.of(widest_residual_);
     const auto tighten = [&](float to) {
-        limit = to;
+        limit = farthest_measured_as(to);
         if (with_terms || !(query.factor < 0.0F)) return;
         const float product = (limit + widest - query.base) / query.factor;
         if (std::fabs(product) < 0x1p30F) least = static_cast<std::int32_t>(std::floor(product)) - 1;
     };
-    for (std::size_t i = 0; i < count; i += kAtOnce) {
+    for (std::size_t next = 0;;) {
         const std::uint8_t *codes[kAtOnce];
         std::int32_t products[kAtOnce];
         Slot four[kAtOnce];
-        const std::size_t some = std::min(kAtOnce, count - i);
-        for (std::size_t j = 0; j < kAtOnce; ++j) {
-            const std::size_t at = i + std::min(j, some - 1);
-            four[j] = all ? static_cast<Slot>(at) : slots[at];
-            codes[j] = codes_.at(four[j]);
-            if (!all && at + kAhead < count) prefetch_code(slots[at + kAhead]);
+        std::size_t some = 0;
+        for (; some < kAtOnce && next < count; ++next) {
+            four[some] = all ? static_cast<Slot>(next) : slots[next];
+            if (all && !live(four[some])) continue;  // a writer may be at it
+            if (!all && next + kAhead < count) prefetch_code(slots[next + kAhead]);
+            codes[some] = codes_.at(four[some]);
+            ++some;
         }
+        if (some == 0) break;
+        std::fill(codes + some, codes + kAtOnce, codes[0]);
         dots(query.values.data(), codes, blocks, products);
         for (std::size_t j = 0; j < some; ++j) {
-            if (products[j] < least || (gaps && !live(four[j]))) continue;
+            if (products[j] < least) continue;
             float estimated = query.base + query.factor * static_cast<float>(products[j]);
             if (with_terms) estimated += terms_[four[j]];
             const float error = errors.of(residuals_[four[j]]);
@@ -110,9 +112,9 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     std::erase_if(possible, [&](const Candidate &one) { return one.distance() > limit; });
     std::sort(possible.begin(), possible.end());
     for (std::size_t i = 0; i < possible.size(); ++i) {
-        if (hits.size() == wanted.k && possible[i].distance() > hits.front().distance) break;
+        if (hits.size() == wanted.k && measured(possible[i].distance()) > hits.front().distance) break;
         if (i + 2 < possible.size()) prefetch(vectors_.at(possible[i + 2].slot()), row_bytes());
-        collect(possible[i].slot(), distance(row.data(), possible[i].slot()), wanted, hits);
+        collect(possible[i].slot(), measured(distance(row.data(), possible[i].slot())), wanted, hits);
     }
 }
 

@@ -230,8 +230,8 @@ bool HNSW::look_again(const Wanted &wanted, Scratch &scratch) const {
     const float slack = kDeviations * scratch.query.deviation;
     for (std::size_t i = 0; i < pool.size(); ++i) {
         if (i + 2 < pool.size()) prefetch(vectors_.at(pool[i + 2].slot()), vectors_.width());
-        if (scratch.hits.size() == wanted.k && pool[i].distance() - slack > scratch.hits.front().distance) break;
-        collect(pool[i].slot(), distance(scratch.row.data(), pool[i].slot()), wanted, scratch.hits);
+        if (scratch.hits.size() == wanted.k && measured(pool[i].distance() - slack) > scratch.hits.front().distance) break;
+        collect(pool[i].slot(), measured(distance(scratch.row.data(), pool[i].slot())), wanted, scratch.hits);
     }
     return scratch.hits.size() == wanted.k;
 }

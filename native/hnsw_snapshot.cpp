@@ -154,7 +154,7 @@ std::unique_ptr<HNSW> HNSW::open(const std::filesystem::path &path, std::vector<
         std::copy_n(upper.begin(), count, of.get());
         upper = upper.subspan(count);
     }
-    snapshot->compare_rest(path);
+    snapshot->compare_rest();
     return index;
 }
 

@@ -14,6 +14,7 @@ constexpr std::size_t kMeasured = 512;        // rows by which the usual residua
 constexpr float kResidualsPerUsual = 64.0F;   // a packed residual reaches to four times the usual one
 constexpr float kUnusual = 1.5F;              // times the usual residual
 constexpr float kLikely = 8.0F;               // standard deviations
+constexpr float kLeast = 0x1p-55F;            // the square of a shorter length has lost digits, or all of them
 
 }  // namespace
 
@@ -110,7 +111,7 @@ void Quantizer::finish(const float *row, float longest, CodeQuery &query) const 
     const float at_middle = use.weigh(row, step_.data(), middle_.data(), query.weights.data(), width());
     const Rounded rounded = use.round_weights(query.weights.data(), query.values.data(), width());
     const float squares = use.dot(row, row, width());
-    const float length = std::sqrt(squares);
+    const float length = std::max(std::sqrt(squares), kLeast);
     const auto dimensions = static_cast<float>(dimensions_);
     const float product = at_middle - kMiddle * rounded.scale * rounded.sum;  // with a code of zeros
     const float many = metric_ == Metric::euclidean ? 2.0F : 1.0F;
@@ -119,7 +120,8 @@ void Quantizer::finish(const float *row, float longest, CodeQuery &query) const 
     query.reach = many * length;
     // A sum of n products in float32 is off by some n * 2^-24 of the lengths' product; the kernels add in 16 lanes.
     const float rounding = (dimensions / 16.0F + 32.0F) * std::numeric_limits<float>::epsilon();
-    const float lengths = metric_ == Metric::euclidean ? (length + longest) * (length + longest) : length * longest;
+    const float lengths =
+        metric_ == Metric::euclidean ? (length + longest) * (length + longest) : length * std::max(longest, kLeast);
     query.rounding = rounding * lengths;
     query.margin = many * rounded.error * kMiddle * std::sqrt(dimensions) + query.rounding;
     // Residuals point anywhere: on average they meet a query in one of `dimensions` directions.
@@ -128,7 +130,8 @@ void Quantizer::finish(const float *row, float longest, CodeQuery &query) const 
 }
 
 std::uint8_t Quantizer::packed_residual(float residual) const {
-    const float units = std::ceil(residual / usual_residual_ * kResidualsPerUsual);
+    if (usual_residual_ < kLeast) return kBoundless;
+    const float units = std::ceil(std::max(residual, kLeast) / usual_residual_ * kResidualsPerUsual);
     return units < kBoundless ? static_cast<std::uint8_t>(units) : kBoundless;  // so is 0 / 0
 }
 

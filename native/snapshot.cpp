@@ -5,6 +5,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <random>
 #include <system_error>
 #include <utility>
 
@@ -12,7 +13,6 @@
 
 #ifdef _WIN32
 #include <io.h>
-#include <process.h>
 #else
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -72,20 +72,18 @@ void folder_to_disk([[maybe_unused]] const std::filesystem::path &path) {
 // --- writing --------------------------------------------------------------------------------------------------------
 
 SnapshotWriter::SnapshotWriter(const std::filesystem::path &path) : path_(path), beside_(path) {
-#ifdef _WIN32
-    beside_ += ".new-" + std::to_string(_getpid());
-#else
-    beside_ += ".new-" + std::to_string(::getpid());
-#endif
-    file_ = std::fopen(beside_.string().c_str(), "wb");
+    // Other threads, and other processes (in containers even of the same number), may be saving to the same place.
+    std::random_device random;
+    beside_ += ".new-" + std::to_string(random()) + std::to_string(random());
+    file_ = std::fopen(beside_.string().c_str(), "wbx");  // never what is there already
     if (file_ == nullptr) fail(beside_);
     const Header room;
     write(&room, sizeof room);
 }
 
 SnapshotWriter::~SnapshotWriter() {
-    if (file_ == nullptr) return;
-    std::fclose(file_);
+    if (finished_) return;
+    if (file_ != nullptr) std::fclose(file_);
     std::error_code ignored;
     std::filesystem::remove(beside_, ignored);
 }
@@ -119,6 +117,7 @@ void SnapshotWriter::finish() {
     std::FILE *const file = std::exchange(file_, nullptr);
     if (std::fclose(file) != 0) fail(beside_);
     std::filesystem::rename(beside_, path_);
+    finished_ = true;
     folder_to_disk(path_);
 }
 
@@ -144,13 +143,11 @@ Snapshot::~Snapshot() {
 
 #ifdef _WIN32
 void Snapshot::map(const std::filesystem::path &path) {
-    std::FILE *file = std::fopen(path.string().c_str(), "rb");
-    if (file == nullptr) fail(path);
+    file_.reset(std::fopen(path.string().c_str(), "rb"));
+    if (file_ == nullptr) fail(path);
     bytes_ = std::filesystem::file_size(path);
     memory_ = static_cast<std::byte *>(::operator new(bytes_, std::align_val_t{kCacheLine}));
-    const bool whole = std::fread(memory_, 1, bytes_, file) == bytes_;
-    std::fclose(file);
-    if (!whole) fail(path);
+    if (std::fread(memory_, 1, bytes_, file_.get()) != bytes_) fail(path);
 }
 
 void Snapshot::unmap() noexcept { ::operator delete(memory_, std::align_val_t{kCacheLine}); }
@@ -165,7 +162,7 @@ void Snapshot::map(const std::filesystem::path &path) {
         memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
     }
     const int error = errno;
-    ::close(file);
+    file_.reset(::fdopen(file, "rb"));
     if (about.st_size == 0) throw Damaged("it is empty");
     if (memory == MAP_FAILED) throw std::system_error(error, std::generic_category(), path.string());
     memory_ = static_cast<std::byte *>(memory);
@@ -212,22 +209,18 @@ void Snapshot::compare(Section section) const {
 }
 
 // From the file, for what was mapped may be written to meanwhile.
-void Snapshot::compare_rest(const std::filesystem::path &path) {
-    std::shared_ptr<std::FILE> file(std::fopen(path.string().c_str(), "rb"), [](std::FILE *one) {
-        if (one != nullptr) std::fclose(one);
-    });
-    if (file == nullptr) fail(path);
-    comparing_ = std::jthread([this, file](const std::stop_token &stop) {
+void Snapshot::compare_rest() {
+    comparing_ = std::jthread([this](const std::stop_token &stop) {
         std::vector<std::byte> piece(kComparedAtOnce);
         for (const Section section : rest_) {
             const auto &one = entry(section);
             std::uint32_t checksum = 0;
             std::uint64_t left = one.bytes;
-            bool readable = std::fseek(file.get(), static_cast<long>(one.offset), SEEK_SET) == 0;
+            bool readable = std::fseek(file_.get(), static_cast<long>(one.offset), SEEK_SET) == 0;
             while (readable && left > 0) {
                 if (stop.stop_requested()) return;
                 const std::size_t some = std::min<std::size_t>(piece.size(), left);
-                readable = std::fread(piece.data(), 1, some, file.get()) == some;
+                readable = std::fread(piece.data(), 1, some, file_.get()) == some;
                 checksum = kernels().crc32c(checksum, piece.data(), some);
                 left -= some;
             }

@@ -95,6 +95,7 @@ class SnapshotWriter {
     std::filesystem::path path_;
     std::filesystem::path beside_;
     std::FILE *file_ = nullptr;
+    bool finished_ = false;
     std::uint64_t at_ = 0;
     std::vector<Entry> table_;
 
@@ -124,8 +125,8 @@ class Snapshot {
         return as<T>(bytes_of(section));
     }
 
-    // Compares in the background what was taken unchecked; `path` is still that of the file.
-    void compare_rest(const std::filesystem::path &path);
+    // Compares in the background what was taken unchecked.
+    void compare_rest();
     // Waits for that, and throws Damaged if it found something.
     void wait();
     // The same without waiting: throws only if something was found by now.
@@ -147,6 +148,10 @@ class Snapshot {
     void map(const std::filesystem::path &path);
     void unmap() noexcept;
 
+    struct Close {
+        void operator()(std::FILE *file) const { std::fclose(file); }
+    };
+    std::unique_ptr<std::FILE, Close> file_;  // what is mapped, whatever stands at its path by now
     std::byte *memory_ = nullptr;
     std::size_t bytes_ = 0;
     std::vector<SnapshotWriter::Entry> table_;

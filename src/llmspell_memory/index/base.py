@@ -53,7 +53,11 @@ class NativeIndex:
         numbers = as_labels(labels)
         matrix = as_matrix(vectors, rows=len(numbers), dimensions=self.dimensions)
         check_magnitude(matrix, metric=self.metric)
+        self._check(matrix)
         self._core.add(numbers, matrix, checked_threads(threads), progress)
+
+    def _check(self, vectors: Matrix) -> None:
+        """Raise an InputError for vectors that this index cannot keep."""
 
     def remove(self, labels: ArrayLike) -> None:
         """Remove `labels`, shape (n,); unknown ones are ignored."""

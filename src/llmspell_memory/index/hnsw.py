@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from llmspell_memory import _core
-from llmspell_memory.errors import CorruptDataError, SchemaError, StorageError
+from llmspell_memory.errors import CorruptDataError, InputError, SchemaError, StorageError
 from llmspell_memory.index.base import NativeIndex
 from llmspell_memory.types import HNSWConfig, IndexStats
 from llmspell_memory.types.settings import checked_parameter
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from llmspell_memory.index.base import Among
     from llmspell_memory.types import Matrix, Metric, Vector
     from llmspell_memory.types.arrays import LabelMatrix, Labels
+
+
+_MOST_HALF: Final = 65_504
+"""The greatest number of IEEE 754 binary16."""
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> CorruptDataError:
@@ -95,8 +101,11 @@ class HNSWIndex(NativeIndex):
             tag: a number of the caller's, from 0 to 2**64 - 1; `open` returns an index with it as its `tag`.
 
         Raises:
+            InputError: `tag` is out of range.
             StorageError: it cannot be written; what was there is still there.
         """
+        if isinstance(tag, bool) or not isinstance(tag, int) or not 0 <= tag < 2**64:
+            raise InputError(f"tag must be an integer in 0..2**64-1, got {tag!r}")
         with _translated(path):
             self._core.save(path, [self._ef, self._config.seed, tag])
 
@@ -108,6 +117,10 @@ class HNSWIndex(NativeIndex):
         """
         with _translated(self._path):
             self._core.verify()
+
+    def _check(self, vectors: Matrix) -> None:
+        if self._config.dtype == "float16" and self.metric != "cosine" and np.abs(vectors).max(initial=0) > _MOST_HALF:
+            raise InputError(f"float16 holds numbers up to {_MOST_HALF}; keep larger ones in an index of float32")
 
     def _configure(self, config: HNSWConfig) -> None:
         self._config, self._ef = config, config.ef_search
