@@ -101,7 +101,7 @@ class IndexView(Generic[Rows]):
             if batch is None:
                 return seen
             index.remove(batch.gone)
-            index.add(batch.labels, batch.vectors)
+            index.add(batch.labels, batch.vectors, threads=None)
             seen = batch.reached
 
     def search(self, vector: Vector, k: int, among: Labels | None) -> tuple[Labels, Vector]:
