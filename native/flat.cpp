@@ -70,11 +70,23 @@ float FlatIndex::distance(const float *row, Slot slot) const {
     return space_.metric == Metric::cosine ? 1.0F - product : -product;
 }
 
+void FlatIndex::prepare(Slot slot, CodeQuery &query) const {
+    if (narrow()) {
+        load(slot, query.row);
+    } else {
+        quantizer_->prepare(codes_.at(slot), query);
+    }
+}
+
 void FlatIndex::estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const {
     const auto dots = kernels().code_dots;
     const std::size_t blocks = quantizer_->blocks();
     const bool with_terms = space_.metric == Metric::euclidean;
     distances.resize(slots.size());
+    if (narrow()) {
+        for (std::size_t i = 0; i < slots.size(); ++i) distances[i] = distance(query.row.data(), slots[i]);
+        return;
+    }
     for (std::size_t i = 0; i < slots.size(); i += kAtOnce) {
         const std::uint8_t *codes[kAtOnce];
         std::int32_t products[kAtOnce];

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -106,8 +107,8 @@ class FlatIndex {
     virtual void unlink(Slot) {}
     // Room for one more slot, with readers shut out; nothing is changed when memory runs out.
     virtual void reach(Slot) {}
-    // Whether scans keep to the bound of an estimate's error, or to what is all but certain.
-    virtual bool scans_exactly() const { return true; }
+    // By how many standard deviations of an estimate's error a scan rules out. Without limit the bound is kept.
+    virtual float deviations_in_scans() const { return std::numeric_limits<float>::infinity(); }
     // Fills scratch.hits and returns true, or returns false where a scan is to do it.
     virtual bool approximate(const Wanted &, Scratch &) const { return false; }
     virtual std::size_t own_bytes() const { return 0; }
@@ -125,9 +126,12 @@ class FlatIndex {
     }
 
     // --- geometry
-    void prepare(Slot slot, CodeQuery &query) const { quantizer_->prepare(codes_.at(slot), query); }
+    void prepare(Slot slot, CodeQuery &query) const;
     void load(Slot slot, AlignedVector<float> &row) const;
     float distance(const float *row, Slot slot) const;
+    // Whether walks compare rows instead of codes: narrow ones are as quick, and their codes are too much alike where few
+    // values occur.
+    bool narrow() const { return space_.dimensions <= 64; }
     // Estimated distances of `slots`.
     void estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const;
     void prefetch_code(Slot slot) const { prefetch(codes_.at(slot), codes_.width()); }
@@ -153,6 +157,7 @@ class FlatIndex {
     std::size_t stride_;  // floats of a padded row
     Chunked<std::byte> vectors_;
     Chunked<std::uint8_t> codes_;
+    std::vector<std::uint8_t> residuals_;  // of each slot, packed
     std::shared_ptr<const Quantizer> quantizer_;
     mutable ScratchPool scratch_;
 
@@ -185,7 +190,6 @@ class FlatIndex {
     std::vector<std::uint32_t> free_crowds_;       // has room for all of them
     LabelMap slots_;
     std::vector<Slot> free_;                       // has room for every slot, so that a delete never fails
-    std::vector<std::uint8_t> residuals_;          // of each slot, packed
     std::vector<float> terms_;                     // of each slot, under the euclidean metric alone
     std::uint8_t widest_residual_ = 0;             // the greatest ever of residuals_
     float longest_ = 0.0F;                         // the greatest length ever of a coded row

@@ -22,6 +22,7 @@ Found FlatIndex::search(const float *query, const Wanted &wanted) const {
     capped.k = std::min(wanted.k, wanted.among == nullptr ? slots_.size() : std::min(slots_.size(), wanted.among->size()));
     if (capped.k == 0) return {};
     quantizer_->prepare(scratch.row.data(), longest_, scratch.query);
+    if (narrow()) scratch.query.row = scratch.row;
     scratch.hits.clear();
     if (wanted.route == Route::scan || !approximate(capped, scratch)) scan(capped, scratch);
     std::sort_heap(scratch.hits.begin(), scratch.hits.end());
@@ -63,7 +64,7 @@ void FlatIndex::slots_among(const LabelSet &among, Scratch &scratch) const {
 // (A node has one label at least, so k nodes give k labels.)
 void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     auto &[row, query, visited, pool, frontier, slots, distances, highest, possible, hits] = scratch;
-    const Quantizer::Errors errors(*quantizer_, query, !scans_exactly());
+    const Quantizer::Errors errors(*quantizer_, query, deviations_in_scans());
     if (wanted.among != nullptr) slots_among(*wanted.among, scratch);
     const bool all = wanted.among == nullptr;
     const std::size_t count = all ? labels_.size() : slots.size();

@@ -36,7 +36,7 @@ constexpr double kHardlyAny = 0.5;  // of the share that the filter lets pass
 
 constexpr std::size_t kEntrances = 4;  // candidates that a walk on the lowest layer begins with
 
-// An estimate this many standard deviations behind the k-th true distance belongs to none of the k nearest.
+// An estimate this many standard deviations behind the k-th distance is not looked at again.
 constexpr float kDeviations = 5.0F;
 
 }  // namespace
@@ -224,14 +224,19 @@ bool HNSW::walk_through(const Wanted &wanted, std::size_t most, double share, Sc
     return true;
 }
 
-// Compares the best of the pool by their rows, until the estimates are too far behind. Says whether k labels were found.
+// Compares the pool by their rows, the best estimates first, but for those that are too far behind the k-th whatever
+// their error. Says whether k labels were found.
 bool HNSW::look_again(const Wanted &wanted, Scratch &scratch) const {
     const auto &pool = scratch.pool;
-    const float slack = kDeviations * scratch.query.deviation;
+    const Quantizer::Errors errors(*quantizer_, scratch.query, kDeviations);
     for (std::size_t i = 0; i < pool.size(); ++i) {
-        if (i + 2 < pool.size()) prefetch(vectors_.at(pool[i + 2].slot()), vectors_.width());
-        if (scratch.hits.size() == wanted.k && measured(pool[i].distance() - slack) > scratch.hits.front().distance) break;
-        collect(pool[i].slot(), measured(distance(scratch.row.data(), pool[i].slot())), wanted, scratch.hits);
+        const Slot slot = pool[i].slot();
+        if (i < wanted.k && i + 2 < pool.size()) prefetch(vectors_.at(pool[i + 2].slot()), vectors_.width());
+        if (scratch.hits.size() == wanted.k) {
+            const float least = pool[i].distance() - errors.of(residuals_[slot]);
+            if (measured(least) > scratch.hits.front().distance) continue;
+        }
+        collect(slot, measured(distance(scratch.row.data(), slot)), wanted, scratch.hits);
     }
     return scratch.hits.size() == wanted.k;
 }

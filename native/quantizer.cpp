@@ -7,13 +7,14 @@
 namespace llmspell {
 namespace {
 
-constexpr double kSpread = 2.68;
+// Standard deviations from the mean to the last level. The first is best for normal distributions, the others where many
+// values are near the mean and a few far from it, as in sparse vectors.
+constexpr double kSpreads[] = {2.68, 4.0, 6.0, 9.0};
 constexpr float kTop = 15.0F;                 // the highest level
 constexpr float kMiddle = kTop / 2.0F;
 constexpr std::size_t kMeasured = 512;        // rows by which the usual residual is judged
 constexpr float kResidualsPerUsual = 64.0F;   // a packed residual reaches to four times the usual one
 constexpr float kUnusual = 1.5F;              // times the usual residual
-constexpr float kLikely = 8.0F;               // standard deviations
 constexpr float kLeast = 0x1p-55F;            // the square of a shorter length has lost digits, or all of them
 
 }  // namespace
@@ -40,18 +41,39 @@ void Quantizer::learn(std::size_t count, const std::function<const float *(std::
     }
     for (std::size_t d = 0; d < dimensions_; ++d) {
         const double mean = sums[d] / static_cast<double>(count);
-        const double reach = kSpread * std::sqrt(std::max(0.0, squares[d] / static_cast<double>(count) - mean * mean));
-        centre_[d] = metric_ == Metric::euclidean ? static_cast<float>(mean) : 0.0F;
-        low_[d] = static_cast<float>(mean - reach - centre_[d]);
-        step_[d] = static_cast<float>(2.0 * reach / kTop);
+        sums[d] = mean;
+        squares[d] = std::sqrt(std::max(0.0, squares[d] / static_cast<double>(count) - mean * mean));
     }
-    derive();
     std::vector<std::uint8_t> code(code_bytes());
     AlignedVector<float> work;
-    double total = 0.0;
     const std::size_t measured = std::min(count, kMeasured);
-    for (std::size_t i = 0; i < measured; ++i) total += encode(row(i * count / measured), code.data(), work).residual;
-    usual_residual_ = static_cast<float>(total / static_cast<double>(measured));
+    double best = std::numeric_limits<double>::infinity();
+    double best_spread = kSpreads[0];
+    const auto lay = [&](double spread) {
+        for (std::size_t d = 0; d < dimensions_; ++d) {
+            centre_[d] = metric_ == Metric::euclidean ? static_cast<float>(sums[d]) : 0.0F;
+            low_[d] = static_cast<float>(sums[d] - spread * squares[d] - centre_[d]);
+            step_[d] = static_cast<float>(2.0 * spread * squares[d] / kTop);
+        }
+        derive();
+        double total = 0.0;
+        double lost = 0.0;
+        for (std::size_t i = 0; i < measured; ++i) {
+            const double residual = encode(row(i * count / measured), code.data(), work).residual;
+            total += residual;
+            lost += residual * residual;
+        }
+        usual_residual_ = static_cast<float>(total / static_cast<double>(measured));
+        return lost;
+    };
+    for (const double spread : kSpreads) {
+        const double lost = lay(spread);
+        if (lost < best) {
+            best = lost;
+            best_spread = spread;
+        }
+    }
+    lay(best_spread);
 }
 
 void Quantizer::derive() {
@@ -124,9 +146,6 @@ void Quantizer::finish(const float *row, float longest, CodeQuery &query) const 
         metric_ == Metric::euclidean ? (length + longest) * (length + longest) : length * std::max(longest, kLeast);
     query.rounding = rounding * lengths;
     query.margin = many * rounded.error * kMiddle * std::sqrt(dimensions) + query.rounding;
-    // Residuals point anywhere: on average they meet a query in one of `dimensions` directions.
-    query.likely = std::min(1.0F, kLikely / std::sqrt(dimensions));
-    query.deviation = many * length * usual_residual_ / std::sqrt(dimensions);
 }
 
 std::uint8_t Quantizer::packed_residual(float residual) const {
@@ -135,11 +154,14 @@ std::uint8_t Quantizer::packed_residual(float residual) const {
     return units < kBoundless ? static_cast<std::uint8_t>(units) : kBoundless;  // so is 0 / 0
 }
 
-Quantizer::Errors::Errors(const Quantizer &quantizer, const CodeQuery &query, bool likely)
-    : most_(query.margin), per_most_(query.reach * quantizer.usual_residual_ / kResidualsPerUsual * (1.0F + 1e-5F)) {
-    likely_ = likely ? query.rounding + query.likely * (most_ - query.rounding) : most_;
-    per_likely_ = likely ? query.likely * per_most_ : per_most_;
-    usual_ = static_cast<std::uint8_t>(kUnusual * kResidualsPerUsual);
+Quantizer::Errors::Errors(const Quantizer &quantizer, const CodeQuery &query, float deviations)
+    : most_(query.margin),
+      per_most_(query.reach * quantizer.usual_residual_ / kResidualsPerUsual * (1.0F + 1e-5F)),
+      usual_(static_cast<std::uint8_t>(kUnusual * kResidualsPerUsual)) {
+    // Residuals point anywhere: on average they meet a query in one of all directions.
+    const float likely = std::min(1.0F, deviations / std::sqrt(static_cast<float>(quantizer.dimensions_)));
+    likely_ = query.rounding + likely * (most_ - query.rounding);
+    per_likely_ = likely * per_most_;
 }
 
 }  // namespace llmspell

@@ -1,7 +1,8 @@
 // Codes of 4 bits a value: what a walk or a scan looks at instead of the rows themselves, an eighth of their size.
 //
-// A value x of dimension d becomes the nearest of 16 levels around that dimension's mean, `kSpread` standard deviations
-// to either side; for a normal distribution that spread loses least (Max, "Quantizing for minimum distortion", 1960).
+// A value x of dimension d becomes the nearest of 16 levels around that dimension's mean, up to 2.68 standard deviations
+// to either side, which loses least for a normal distribution (Max, "Quantizing for minimum distortion", 1960), or to
+// more where that loses less.
 // The query is not coded but weighed: dot(q, x) is about sum of q[d] * low[d] + sum of q[d] * step[d] * c[d], and the
 // weights q[d] * step[d], rounded to 8 bits, meet the codes in integer arithmetic.
 #pragma once
@@ -28,9 +29,8 @@ struct CodeQuery {
     float factor = 0.0F;
     float margin = 0.0F;
     float reach = 0.0F;
-    float deviation = 0.0F;  // standard deviation of the estimates from the truth
-    float rounding = 0.0F;   // what of the margin is due to float32 arithmetic
-    float likely = 0.0F;     // the share of the rest that all but surely holds
+    float rounding = 0.0F;  // what of the margin is due to float32 arithmetic
+    AlignedVector<float> row;      // itself, where rows are compared instead of codes
     AlignedVector<float> centred;  // room to work in
     AlignedVector<float> weights;
 };
@@ -50,7 +50,7 @@ class Quantizer {
     std::size_t blocks() const { return blocks_; }
     std::size_t code_bytes() const { return blocks_ * kBlockBytes; }
 
-    // Learns the levels of each dimension from `count` rows; `row(i)` is asked for twice.
+    // Learns the levels of each dimension from `count` rows; `row(i)` is asked for several times.
     void learn(std::size_t count, const std::function<const float *(std::size_t)> &row);
 
     Coded encode(const float *row, std::uint8_t *code, AlignedVector<float> &work) const;
@@ -63,12 +63,13 @@ class Quantizer {
     // A residual is kept in a byte, rounded up; one too large for that counts as boundless.
     std::uint8_t packed_residual(float residual) const;
 
-    // What estimates may be off by: at most, or (`likely`) but for one time in 10^12 or so. Many small errors make up the
-    // whole one, and they are as good as random: it is known by its standard deviation. Where few dimensions carry it, or
-    // a residual is unusual, that does not hold and the bound is kept.
+    // What estimates may be off by: at most, or but for what lies `deviations` standard deviations away. Many small
+    // errors make up the whole one, and they are as good as random. Where few dimensions carry it, or a residual is
+    // unusual, that does not hold and the bound is kept.
     class Errors {
       public:
-        Errors(const Quantizer &quantizer, const CodeQuery &query, bool likely);
+        Errors(const Quantizer &quantizer, const CodeQuery &query,
+               float deviations = std::numeric_limits<float>::infinity());
         // Of a code with this packed residual.
         float of(std::uint8_t packed) const {
             const auto residuals = static_cast<float>(packed);
