@@ -38,20 +38,25 @@ class Column(NamedTuple):
         return "-" if value is None else format(value, self.form)
 
 
+SIZE: Final = Column("vectors", "size", ",")
+INDEX: Final = Column("index", "index")
+SETTING: Final = Column("setting", "setting")
+RECALL: Final = Column("recall@10", "recall", ".4f")
+ENTRY_BYTES: Final = Column("bytes an entry", "entry_bytes", ",")
 LATENCY: Final = [Column(f"p{share} µs", f"p{share}", ",.1f") for share in (50, 95, 99)]
 CURVE: Final = [
-    Column("vectors", "size", ","),
-    Column("index", "index"),
-    Column("setting", "setting"),
-    Column("recall@10", "recall", ".4f"),
+    SIZE,
+    INDEX,
+    SETTING,
+    RECALL,
     *LATENCY,
     Column("build s", "build_seconds", ",.2f"),
-    Column("bytes an entry", "entry_bytes", ","),
+    ENTRY_BYTES,
     Column("above its vector", "above_vectors_bytes", ","),
 ]
 EQUAL: Final = [
-    Column("vectors", "size", ","),
-    Column("index", "index"),
+    SIZE,
+    INDEX,
     Column("p50 µs at recall ≥ .95", "p50@0.95", ",.1f"),
     Column("x hnswlib", "ratio@0.95", ".2f"),
     Column("p50 µs at recall ≥ .99", "p50@0.99", ",.1f"),
@@ -59,22 +64,22 @@ EQUAL: Final = [
     Column("p50 µs at the recall of hnswlib, ef=50", "p50@usual", ",.1f"),
     Column("x hnswlib", "ratio@usual", ".2f"),
     Column("build s", "build_seconds", ",.2f"),
-    Column("bytes an entry", "entry_bytes", ","),
+    ENTRY_BYTES,
 ]
 OTHERS: Final = {
     "filters": [
         Column("filter", "kind"),
         Column("share", "share", ".1%"),
-        Column("index", "index"),
-        Column("recall@10", "recall", ".4f"),
+        INDEX,
+        RECALL,
         Column("fewer than k", "fewer", ".1%"),
         *LATENCY,
     ],
     "changes": [
-        Column("index", "index"),
+        INDEX,
         Column("change", "change"),
         Column("found by the next search", "found", ".1%"),
-        Column("recall@10", "recall", ".4f"),
+        RECALL,
         *LATENCY,
     ],
     "threads": [
@@ -85,7 +90,7 @@ OTHERS: Final = {
         Column("added meanwhile", "added", ","),
     ],
     "snapshot": [
-        Column("vectors", "size", ","),
+        SIZE,
         Column("save s", "save_seconds", ".3f"),
         Column("bytes", "bytes", ","),
         Column("open ms", "open_ms", ",.2f"),
@@ -93,13 +98,13 @@ OTHERS: Final = {
         Column("second search µs", "second_search_us", ",.0f"),
     ],
     "growth": [
-        Column("vectors", "size", ","),
+        SIZE,
         Column("rows", "rows"),
-        Column("setting", "setting"),
-        Column("recall@10", "recall", ".4f"),
+        SETTING,
+        RECALL,
         *LATENCY,
         Column("build s", "build_seconds", ",.1f"),
-        Column("bytes an entry", "entry_bytes", ","),
+        ENTRY_BYTES,
     ],
 }
 TITLES: Final = {

@@ -79,24 +79,20 @@ void FlatIndex::prepare(Slot slot, CodeQuery &query) const {
 }
 
 void FlatIndex::estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const {
-    const auto dots = kernels().code_dots;
-    const std::size_t blocks = quantizer_->blocks();
-    const bool with_terms = space_.metric == Metric::euclidean;
     distances.resize(slots.size());
     if (narrow()) {
         for (std::size_t i = 0; i < slots.size(); ++i) distances[i] = distance(query.row.data(), slots[i]);
         return;
     }
+    const auto dots = kernels().code_dots;
+    const std::size_t blocks = quantizer_->blocks();
     for (std::size_t i = 0; i < slots.size(); i += kAtOnce) {
         const std::uint8_t *codes[kAtOnce];
         std::int32_t products[kAtOnce];
         const std::size_t last = std::min(kAtOnce, slots.size() - i) - 1;
         for (std::size_t j = 0; j < kAtOnce; ++j) codes[j] = codes_.at(slots[i + std::min(j, last)]);
         dots(query.values.data(), codes, blocks, products);
-        for (std::size_t j = 0; j <= last; ++j) {
-            distances[i + j] = query.base + query.factor * static_cast<float>(products[j]);
-            if (with_terms) distances[i + j] += terms_[slots[i + j]];
-        }
+        for (std::size_t j = 0; j <= last; ++j) distances[i + j] = estimated(query, products[j], slots[i + j]);
     }
 }
 
@@ -217,10 +213,11 @@ Slot FlatIndex::claim(std::size_t pending) {
 
 void FlatIndex::flush(std::vector<Newcomer> &pending, std::size_t threads) {
     if (pending.empty()) return;
-    learn_when_due(pending);
-    AlignedVector<float> row;
-    AlignedVector<float> work;
-    for (const Newcomer &one : pending) code(one.slot, row, work);
+    if (!learn_when_due(pending)) {
+        AlignedVector<float> row;
+        AlignedVector<float> work;
+        for (const Newcomer &one : pending) code(one.slot, row, work);
+    }
     settle(pending, threads);
     since_ += pending.size();
     pending.clear();
@@ -240,9 +237,10 @@ void FlatIndex::code(Slot slot, AlignedVector<float> &row, AlignedVector<float> 
 }
 
 // The quantizer is made anew whenever as many nodes were added as it was made from, and all rows are coded again: twice
-// the work of coding them once, and the levels are never older than half of what they stand for.
-void FlatIndex::learn_when_due(std::span<const Newcomer> pending) {
-    if (since_ + pending.size() < std::max<std::size_t>(learned_from_, 1)) return;
+// the work of coding them once, and the levels are never older than half of what they stand for. Says whether it was,
+// and the pending ones coded with the others.
+bool FlatIndex::learn_when_due(std::span<const Newcomer> pending) {
+    if (since_ + pending.size() < std::max<std::size_t>(learned_from_, 1)) return false;
     std::vector<Slot> all;
     for (Slot slot = 0; slot < labels_.size(); ++slot) {
         if (live(slot)) all.push_back(slot);
@@ -277,6 +275,7 @@ void FlatIndex::learn_when_due(std::span<const Newcomer> pending) {
     quantizer_ = std::move(fresh);
     learned_from_ = all.size();
     since_ = 0;
+    return true;
 }
 
 void FlatIndex::settle(std::span<const Newcomer> newcomers, std::size_t) {

@@ -132,6 +132,11 @@ class FlatIndex {
     // Whether walks compare rows instead of codes: narrow ones are as quick, and their codes are too much alike where few
     // values occur.
     bool narrow() const { return space_.dimensions <= 64; }
+    // The estimated distance of a slot whose code has this product with the query.
+    float estimated(const CodeQuery &query, std::int32_t product, Slot slot) const {
+        const float distance = query.base + query.factor * static_cast<float>(product);
+        return space_.metric == Metric::euclidean ? distance + terms_[slot] : distance;
+    }
     // Estimated distances of `slots`.
     void estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const;
     void prefetch_code(Slot slot) const { prefetch(codes_.at(slot), codes_.width()); }
@@ -172,7 +177,7 @@ class FlatIndex {
     void code(Slot slot, AlignedVector<float> &row, AlignedVector<float> &work);
     void replace(Label label, Slot before, Slot twin, const std::byte *bytes);
     void flush(std::vector<Newcomer> &pending, std::size_t threads);
-    void learn_when_due(std::span<const Newcomer> pending);
+    bool learn_when_due(std::span<const Newcomer> pending);
     Slot claim(std::size_t pending);
     void join(Label label, Slot slot);
     void leave(Label label, Slot slot) noexcept;

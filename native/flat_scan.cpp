@@ -1,5 +1,6 @@
 // Searching by looking at every code, and at the rows that the codes cannot rule out.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -68,7 +69,6 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     if (wanted.among != nullptr) slots_among(*wanted.among, scratch);
     const bool all = wanted.among == nullptr;
     const std::size_t count = all ? labels_.size() : slots.size();
-    const bool with_terms = space_.metric == Metric::euclidean;
     const auto dots = kernels().code_dots;
     const std::size_t blocks = quantizer_->blocks();
     possible.clear();
@@ -79,7 +79,7 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     const float widest = errors.of(widest_residual_);
     const auto tighten = [&](float to) {
         limit = farthest_measured_as(to);
-        if (with_terms || !(query.factor < 0.0F)) return;
+        if (space_.metric == Metric::euclidean || !(query.factor < 0.0F)) return;
         const float product = (limit + widest - query.base) / query.factor;
         if (std::fabs(product) < 0x1p30F) least = static_cast<std::int32_t>(std::floor(product)) - 1;
     };
@@ -100,13 +100,12 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
         dots(query.values.data(), codes, blocks, products);
         for (std::size_t j = 0; j < some; ++j) {
             if (products[j] < least) continue;
-            float estimated = query.base + query.factor * static_cast<float>(products[j]);
-            if (with_terms) estimated += terms_[four[j]];
+            const float about = estimated(query, products[j], four[j]);
             const float error = errors.of(residuals_[four[j]]);
-            if (estimated - error > limit) continue;
-            possible.push_back({estimated - error, four[j]});
-            if (estimated + error >= limit) continue;
-            keep_least(highest, estimated + error, wanted.k);
+            if (about - error > limit) continue;
+            possible.push_back({about - error, four[j]});
+            if (about + error >= limit) continue;
+            keep_least(highest, about + error, wanted.k);
             if (highest.size() == wanted.k) tighten(highest.front());
         }
     }

@@ -1,6 +1,7 @@
 #include "labels.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace llmspell {
 namespace {

@@ -2,7 +2,6 @@
 // are row numbers and mostly dense; a label on its own costs a page.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -30,7 +29,6 @@ class LabelSet {
     }
 
     std::size_t size() const { return size_; }
-    std::size_t memory_bytes() const { return (masks_.capacity() + pages_.capacity()) * sizeof(std::uint64_t); }
 
     // Calls `visit(page, mask)` for every page that has a label, in order.
     template <class Visit>
@@ -38,13 +36,6 @@ class LabelSet {
         for (std::size_t i = 0; i < masks_.size(); ++i) {
             if (masks_[i] != 0) visit(pages_.empty() ? first_ + static_cast<Label>(i) : pages_[i], masks_[i]);
         }
-    }
-
-    template <class Visit>
-    void for_each(Visit visit) const {
-        for_each_page([&](Label page, std::uint64_t mask) {
-            for (; mask != 0; mask &= mask - 1) visit((page << kPageBits) + std::countr_zero(mask));
-        });
     }
 
   private:

@@ -30,32 +30,34 @@ Quantizer::Quantizer(std::size_t dimensions, Metric metric)
       inverse_(width()) {}
 
 void Quantizer::learn(std::size_t count, const std::function<const float *(std::size_t)> &row) {
-    std::vector<double> sums(dimensions_);
-    std::vector<double> squares(dimensions_);
+    std::vector<double> means(dimensions_);
+    std::vector<double> deviations(dimensions_);
     for (std::size_t i = 0; i < count; ++i) {
         const float *values = row(i);
         for (std::size_t d = 0; d < dimensions_; ++d) {
-            sums[d] += values[d];
-            squares[d] += static_cast<double>(values[d]) * values[d];
+            means[d] += values[d];
+            deviations[d] += static_cast<double>(values[d]) * values[d];
         }
     }
     for (std::size_t d = 0; d < dimensions_; ++d) {
-        const double mean = sums[d] / static_cast<double>(count);
-        sums[d] = mean;
-        squares[d] = std::sqrt(std::max(0.0, squares[d] / static_cast<double>(count) - mean * mean));
+        means[d] /= static_cast<double>(count);
+        deviations[d] = std::sqrt(std::max(0.0, deviations[d] / static_cast<double>(count) - means[d] * means[d]));
     }
+    const auto lay = [&](double spread) {
+        for (std::size_t d = 0; d < dimensions_; ++d) {
+            centre_[d] = metric_ == Metric::euclidean ? static_cast<float>(means[d]) : 0.0F;
+            low_[d] = static_cast<float>(means[d] - spread * deviations[d] - centre_[d]);
+            step_[d] = static_cast<float>(2.0 * spread * deviations[d] / kTop);
+        }
+        derive();
+    };
     std::vector<std::uint8_t> code(code_bytes());
     AlignedVector<float> work;
     const std::size_t measured = std::min(count, kMeasured);
-    double best = std::numeric_limits<double>::infinity();
-    double best_spread = kSpreads[0];
-    const auto lay = [&](double spread) {
-        for (std::size_t d = 0; d < dimensions_; ++d) {
-            centre_[d] = metric_ == Metric::euclidean ? static_cast<float>(sums[d]) : 0.0F;
-            low_[d] = static_cast<float>(sums[d] - spread * squares[d] - centre_[d]);
-            step_[d] = static_cast<float>(2.0 * spread * squares[d] / kTop);
-        }
-        derive();
+    double least_lost = std::numeric_limits<double>::infinity();
+    double best = kSpreads[0];
+    for (const double spread : kSpreads) {
+        lay(spread);
         double total = 0.0;
         double lost = 0.0;
         for (std::size_t i = 0; i < measured; ++i) {
@@ -63,17 +65,12 @@ void Quantizer::learn(std::size_t count, const std::function<const float *(std::
             total += residual;
             lost += residual * residual;
         }
+        if (!(lost < least_lost)) continue;
+        least_lost = lost;
+        best = spread;
         usual_residual_ = static_cast<float>(total / static_cast<double>(measured));
-        return lost;
-    };
-    for (const double spread : kSpreads) {
-        const double lost = lay(spread);
-        if (lost < best) {
-            best = lost;
-            best_spread = spread;
-        }
     }
-    lay(best_spread);
+    lay(best);
 }
 
 void Quantizer::derive() {
