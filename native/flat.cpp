@@ -17,6 +17,7 @@ constexpr std::size_t kLearnedFrom = 16'384;  // rows at most that a quantizer i
 FlatIndex::FlatIndex(const Space &space)
     : space_(space),
       stride_(padded(space.dimensions)),
+      coded_width_(blocks_of(space.dimensions) * kBlock),
       vectors_(row_bytes()),
       codes_(blocks_of(space.dimensions) * kBlockBytes),
       quantizer_(std::make_shared<const Quantizer>(space.dimensions, space.metric)),
@@ -27,7 +28,7 @@ FlatIndex::FlatIndex(const Space &space)
 // Pads, and under the cosine metric scales to unit length, so that every distance is one pass over two rows. A negative
 // zero becomes a positive one, so that equal vectors are equal to the byte.
 void FlatIndex::prepare_row(const float *vector, AlignedVector<float> &row) const {
-    row.assign(quantizer_->width(), 0.0F);
+    row.assign(coded_width_, 0.0F);
     std::memcpy(row.data(), vector, space_.dimensions * sizeof(float));
     double squares = kernels().dot(row.data(), row.data(), stride_);
     if (!(squares > 1e-30 && squares < 1e30)) {  // float32 has lost some of it
@@ -49,7 +50,7 @@ void FlatIndex::prepare_row(const float *vector, AlignedVector<float> &row) cons
 }
 
 void FlatIndex::load(Slot slot, AlignedVector<float> &row) const {
-    row.resize(quantizer_->width());
+    row.resize(coded_width_);
     if (space_.storage == Storage::float32) {
         std::memcpy(row.data(), vectors_.at(slot), row_bytes());
     } else {

@@ -159,7 +159,8 @@ class FlatIndex {
 
     std::shared_ptr<Snapshot> snapshot_;  // what some of the rows below may lie in
     Space space_;
-    std::size_t stride_;  // floats of a padded row
+    std::size_t stride_;       // floats of a padded row
+    std::size_t coded_width_;  // floats that a quantizer takes
     Chunked<std::byte> vectors_;
     Chunked<std::uint8_t> codes_;
     std::vector<std::uint8_t> residuals_;  // of each slot, packed
