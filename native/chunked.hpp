@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 #include <vector>
 
-#include "aligned.hpp"
+#include "pages.hpp"
 
 namespace llmspell {
 
@@ -19,20 +17,22 @@ inline constexpr std::size_t kMostSlots = std::size_t{1} << 31;  // a candidate 
 template <class T>
 class Chunked {
   public:
-    // New rows hold `fill` throughout.
-    explicit Chunked(std::size_t width, T fill = T{}) : width_(width), fill_(fill) {
-        while ((width_ * sizeof(T) << (shift_ + 1)) <= kChunkBytes) ++shift_;
+    // New rows hold `fill` throughout. A chunk takes so many bytes at most, but holds one row at least.
+    explicit Chunked(std::size_t width, T fill = T{}, std::size_t chunk_bytes = std::size_t{1} << 18)
+        : width_(width), fill_(fill) {
+        while ((width_ * sizeof(T) << (shift_ + 1)) <= chunk_bytes) ++shift_;
     }
 
-    T *at(Slot slot) const { return chunks_[slot >> shift_].get() + (slot & (rows() - 1)) * width_; }
+    T *at(Slot slot) const { return chunks_[slot >> shift_] + (slot & (rows() - 1)) * width_; }
     std::size_t width() const { return width_; }
 
     // Makes rows 0..slot exist.
     void reach(Slot slot) {
         while (chunks_.size() <= slot >> shift_) {
-            Chunk chunk(static_cast<T *>(::operator new(chunk_bytes(), std::align_val_t{kCacheLine})));
-            std::fill_n(chunk.get(), rows() * width_, fill_);
-            chunks_.push_back(std::move(chunk));
+            if (chunks_.size() == chunks_.capacity()) chunks_.reserve(2 * chunks_.size() + 1);
+            T *const chunk = carve();
+            std::fill_n(chunk, rows() * width_, fill_);
+            chunks_.push_back(chunk);
         }
     }
 
@@ -42,10 +42,10 @@ class Chunked {
         chunks_.clear();
         for (std::size_t first = 0; first < count; first += rows()) {
             if (first + rows() <= count) {
-                chunks_.push_back(Chunk(memory + first * width_, Free{false}));
+                chunks_.push_back(memory + first * width_);
             } else {
                 reach(static_cast<Slot>(first));
-                std::copy_n(memory + first * width_, (count - first) * width_, chunks_.back().get());
+                std::copy_n(memory + first * width_, (count - first) * width_, chunks_.back());
             }
         }
     }
@@ -54,22 +54,42 @@ class Chunked {
     std::size_t memory_bytes() const { return chunks_.size() * chunk_bytes(); }
 
   private:
-    static constexpr std::size_t kChunkBytes = std::size_t{1} << 18;  // at most, but one row at least
-
-    struct Free {
-        bool owned = true;
-        void operator()(T *chunk) const {
-            if (owned) ::operator delete(chunk, std::align_val_t{kCacheLine});
-        }
-    };
-    using Chunk = std::unique_ptr<T, Free>;
-
     std::size_t chunk_bytes() const { return rows() * width_ * sizeof(T); }
+
+    // Memory for one more chunk. The first few are taken one by one, later ones from pieces that fill whole huge pages.
+    T *carve() {
+        if (left_ == 0) {
+            std::size_t count = 1;
+            if (memory_bytes() >= kHugePage) {
+                while (count < kMostOfPiece && unused(count) * kLeastUnused > count * chunk_bytes()) ++count;
+            }
+            pieces_.reserve(pieces_.size() + 1);
+            pieces_.push_back(take_pages(count * chunk_bytes()));
+            next_ = reinterpret_cast<T *>(pieces_.back().get());
+            left_ = count;
+        }
+        --left_;
+        T *const chunk = next_;
+        next_ += rows() * width_;
+        return chunk;
+    }
+
+    // Of the last huge page of a piece of so many chunks.
+    std::size_t unused(std::size_t count) const {
+        const std::size_t bytes = count * chunk_bytes();
+        return (bytes + kHugePage - 1) / kHugePage * kHugePage - bytes;
+    }
+
+    static constexpr std::size_t kMostOfPiece = 64;   // chunks
+    static constexpr std::size_t kLeastUnused = 32;   // one part in so many may be
 
     std::size_t width_;
     T fill_;
     unsigned shift_ = 0;  // a chunk has 2^shift_ rows
-    std::vector<Chunk> chunks_;
+    std::vector<T *> chunks_;
+    std::vector<Pages> pieces_;
+    T *next_ = nullptr;     // what is left of the last piece,
+    std::size_t left_ = 0;  // in chunks
 };
 
 }  // namespace llmspell

@@ -90,10 +90,10 @@ void FlatIndex::estimate(const CodeQuery &query, std::span<const Slot> slots, st
     for (std::size_t i = 0; i < slots.size(); i += kAtOnce) {
         const std::uint8_t *codes[kAtOnce];
         std::int32_t products[kAtOnce];
-        const std::size_t last = std::min(kAtOnce, slots.size() - i) - 1;
-        for (std::size_t j = 0; j < kAtOnce; ++j) codes[j] = codes_.at(slots[i + std::min(j, last)]);
-        dots(query.values.data(), codes, blocks, products);
-        for (std::size_t j = 0; j <= last; ++j) distances[i + j] = estimated(query, products[j], slots[i + j]);
+        const std::size_t some = std::min(kAtOnce, slots.size() - i);
+        for (std::size_t j = 0; j < some; ++j) codes[j] = codes_.at(slots[i + j]);
+        dots(query.values.data(), codes, some, blocks, products);
+        for (std::size_t j = 0; j < some; ++j) distances[i + j] = estimated(query, products[j], slots[i + j]);
     }
 }
 

@@ -126,6 +126,7 @@ class FlatIndex {
     }
 
     // --- geometry
+    static constexpr std::size_t kAtOnce = 32;  // codes that are compared in one call
     void prepare(Slot slot, CodeQuery &query) const;
     void load(Slot slot, AlignedVector<float> &row) const;
     float distance(const float *row, Slot slot) const;
@@ -140,6 +141,8 @@ class FlatIndex {
     // Estimated distances of `slots`.
     void estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const;
     void prefetch_code(Slot slot) const { prefetch(codes_.at(slot), codes_.width()); }
+    void prefetch_row(Slot slot) const { prefetch(vectors_.at(slot), row_bytes()); }
+    void prefetch_label(Slot slot) const { prefetch(&labels_[slot]); }
     // A distance as a hit has it: what scores are made of, so that equal scores are ordered by label. And an upper bound
     // of all distances that this would make equal to this one.
     float measured(float distance) const;
@@ -187,6 +190,7 @@ class FlatIndex {
 
     // scanning
     void scan(const Wanted &wanted, Scratch &scratch) const;
+    void slots_of_all(std::vector<Slot> &slots) const;
     void slots_among(const LabelSet &among, Scratch &scratch) const;
     std::string check_labels(Slot slot) const;
 

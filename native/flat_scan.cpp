@@ -7,11 +7,6 @@
 #include "flat.hpp"
 
 namespace llmspell {
-namespace {
-
-constexpr std::size_t kAhead = 16;  // codes asked for before they are needed
-
-}  // namespace
 
 Found FlatIndex::search(const float *query, const Wanted &wanted) const {
     require_whole();
@@ -44,6 +39,16 @@ void FlatIndex::collect(Slot slot, float distance, const Wanted &wanted, std::ve
     }
 }
 
+void FlatIndex::slots_of_all(std::vector<Slot> &slots) const {
+    slots.resize(labels_.size());
+    std::size_t count = 0;
+    for (Slot slot = 0; slot < labels_.size(); ++slot) {
+        slots[count] = slot;
+        count += live(slot);  // a writer may be at the others
+    }
+    slots.resize(count);
+}
+
 void FlatIndex::slots_among(const LabelSet &among, Scratch &scratch) const {
     auto &slots = scratch.fresh;
     slots.clear();
@@ -64,11 +69,14 @@ void FlatIndex::slots_among(const LabelSet &among, Scratch &scratch) const {
 // lower bound, behind the k-th upper bound is not among the k nearest; the few that are left are looked at themselves.
 // (A node has one label at least, so k nodes give k labels.)
 void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
-    auto &[row, query, visited, pool, frontier, slots, distances, highest, possible, hits] = scratch;
+    auto &[row, query, visited, pool, frontier, slots, next_batch, distances, highest, possible, hits] = scratch;
     const Quantizer::Errors errors(*quantizer_, query, deviations_in_scans());
-    if (wanted.among != nullptr) slots_among(*wanted.among, scratch);
     const bool all = wanted.among == nullptr;
-    const std::size_t count = all ? labels_.size() : slots.size();
+    if (all) {
+        slots_of_all(slots);
+    } else {
+        slots_among(*wanted.among, scratch);
+    }
     const auto dots = kernels().code_dots;
     const std::size_t blocks = quantizer_->blocks();
     possible.clear();
@@ -83,27 +91,28 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
         const float product = (limit + widest - query.base) / query.factor;
         if (std::fabs(product) < 0x1p30F) least = static_cast<std::int32_t>(std::floor(product)) - 1;
     };
-    for (std::size_t next = 0;;) {
+    for (std::size_t first = 0; first < slots.size(); first += kAtOnce) {
         const std::uint8_t *codes[kAtOnce];
         std::int32_t products[kAtOnce];
-        Slot four[kAtOnce];
-        std::size_t some = 0;
-        for (; some < kAtOnce && next < count; ++next) {
-            four[some] = all ? static_cast<Slot>(next) : slots[next];
-            if (all && !live(four[some])) continue;  // a writer may be at it
-            if (!all && next + kAhead < count) prefetch_code(slots[next + kAhead]);
-            codes[some] = codes_.at(four[some]);
-            ++some;
+        std::size_t near[kAtOnce];
+        const std::size_t some = std::min(kAtOnce, slots.size() - first);
+        for (std::size_t j = 0; j < some; ++j) codes[j] = codes_.at(slots[first + j]);
+        if (!all) {  // codes that follow each other are on their way by themselves
+            const std::size_t end = std::min(slots.size(), first + 2 * kAtOnce);
+            for (std::size_t j = first + kAtOnce; j < end; ++j) prefetch_code(slots[j]);
         }
-        if (some == 0) break;
-        std::fill(codes + some, codes + kAtOnce, codes[0]);
-        dots(query.values.data(), codes, blocks, products);
+        dots(query.values.data(), codes, some, blocks, products);
+        std::size_t count = 0;
         for (std::size_t j = 0; j < some; ++j) {
-            if (products[j] < least) continue;
-            const float about = estimated(query, products[j], four[j]);
-            const float error = errors.of(residuals_[four[j]]);
+            near[count] = j;
+            count += products[j] >= least;
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            const Slot slot = slots[first + near[i]];
+            const float about = estimated(query, products[near[i]], slot);
+            const float error = errors.of(residuals_[slot]);
             if (about - error > limit) continue;
-            possible.push_back({about - error, four[j]});
+            possible.push_back({about - error, slot});
             if (about + error >= limit) continue;
             keep_least(highest, about + error, wanted.k);
             if (highest.size() == wanted.k) tighten(highest.front());
@@ -113,7 +122,7 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     std::sort(possible.begin(), possible.end());
     for (std::size_t i = 0; i < possible.size(); ++i) {
         if (hits.size() == wanted.k && measured(possible[i].distance()) > hits.front().distance) break;
-        if (i + 2 < possible.size()) prefetch(vectors_.at(possible[i + 2].slot()), row_bytes());
+        if (i + 2 < possible.size()) prefetch_row(possible[i + 2].slot());
         collect(possible[i].slot(), measured(distance(row.data(), possible[i].slot())), wanted, hits);
     }
 }

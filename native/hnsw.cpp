@@ -8,23 +8,27 @@
 namespace llmspell {
 namespace {
 
+constexpr std::size_t kTowerBytes = 1 << 14;  // of a chunk of towers: a sixteenth of all nodes has one
 constexpr std::size_t kMostChildren = 255;  // of a node in the spanning tree: they are counted in a byte
 
 // Nanoseconds, measured on 384-d vectors; only their ratios matter.
 constexpr double kScanned = 10.0;                // a code in a scan of all,
 constexpr double kPicked = 25.0;                 // in a scan of some, which lie apart,
 constexpr double kWalked = 17.0;                 // in a walk, with what a walk costs besides,
+constexpr double kWalkedThrough = 40.0;          // in one under a filter, which asks each for its labels,
 constexpr double kPlaced = 0.15;                 // and moving one candidate aside for another
 constexpr double kDistancesPerCandidate = 12.0;  // that a walk computes for each candidate it expands
 
-double cost_of_walk(double expanded, std::size_t ef) {
-    return kDistancesPerCandidate * expanded * (kWalked + kPlaced * static_cast<double>(ef));
+double cost_of_walk(double each, double expanded, std::size_t ef) {
+    return kDistancesPerCandidate * expanded * (each + kPlaced * static_cast<double>(ef));
 }
 
 // A walk under a filter expands 1/share times as many nodes as it keeps, and the more it expands the less it misses: so
 // it may keep fewer. Where a tenth of what it meets passes, 16 candidates find what 50 do without a filter, and more.
+// Not much fewer than k and its half, though, for a code puts some of the k nearest behind others.
 std::size_t ef_under(double share, std::size_t ef, std::size_t k) {
-    return std::max(k, static_cast<std::size_t>(std::ceil(static_cast<double>(ef) * std::sqrt(share))));
+    const auto by_share = static_cast<std::size_t>(std::ceil(static_cast<double>(ef) * std::sqrt(share)));
+    return std::min(ef, std::max(k + k / 2 + 1, by_share));
 }
 
 // Where the entries of a filter lie far from the query, a walk wanders among others before it comes to them. It is given
@@ -34,10 +38,9 @@ constexpr std::size_t kFirstFew = 400;
 constexpr std::size_t kShortScan = 16'384;
 constexpr double kHardlyAny = 0.5;  // of the share that the filter lets pass
 
-constexpr std::size_t kEntrances = 4;  // candidates that a walk on the lowest layer begins with
-
-// An estimate this many standard deviations behind the k-th distance is not looked at again.
-constexpr float kDeviations = 5.0F;
+// A walk on the lowest layer begins with an entrance for every twelve candidates that it may keep, but few in all.
+constexpr std::size_t kCandidatesPerEntrance = 12;
+constexpr std::size_t kMostEntrances = 4;
 
 }  // namespace
 
@@ -47,18 +50,18 @@ HNSW::HNSW(const Space &space, const GraphSettings &settings)
       max_children_(std::clamp<std::size_t>(settings.m, 2, kMostChildren)),
       level_scale_(1.0 / std::log(static_cast<double>(settings.m))),
       random_(settings.seed),
-      ground_(2 * settings.m, kNone) {}
+      ground_(2 * settings.m, kNone),
+      towers_(settings.m, kNone, kTowerBytes),
+      free_towers_(kTopLevel + 1, kNone) {}
 
 std::size_t HNSW::own_bytes() const {
-    // A node of a hash map: key, value, next pointer, a bucket, and two allocations' headers.
-    constexpr std::size_t kMapNode = 64;
-    std::size_t upper = upper_.size() * kMapNode;
-    for (const auto &[slot, of] : upper_) upper += levels_[slot] * settings_.m * sizeof(Slot);
-    return ground_.memory_bytes() + upper + levels_.capacity() + parent_.capacity() * sizeof(Slot) + children_.capacity();
+    return ground_.memory_bytes() + towers_.memory_bytes() + levels_.capacity() + children_.capacity() +
+           (tower_.capacity() + parent_.capacity()) * sizeof(Slot);
 }
 
 void HNSW::reach(Slot slot) {
     ground_.reach(slot);
+    tower_.resize(slot + std::size_t{1}, kNone);
     levels_.resize(slot + std::size_t{1}, 0);
     parent_.resize(slot + std::size_t{1}, kNone);
     children_.resize(slot + std::size_t{1}, 0);
@@ -121,20 +124,29 @@ void HNSW::descend(const CodeQuery &query, std::size_t down_to, Scratch &scratch
 
 // The same down to the lowest layer, but on the last one above it several candidates are kept: a query whose nearest
 // neighbours are in two places is led to both.
-void HNSW::enter(const CodeQuery &query, Scratch &scratch) const {
+void HNSW::enter(const CodeQuery &query, std::size_t ef, Scratch &scratch) const {
     descend(query, 1, scratch);
-    if (levels_[entry_] > 0) walk(query, kEntrances, 1, scratch);
+    const std::size_t entrances = std::clamp<std::size_t>(ef / kCandidatesPerEntrance, 1, kMostEntrances);
+    if (levels_[entry_] > 0) walk(query, entrances, 1, scratch);
 }
 
 // The neighbours of a node that the walk has not seen, into scratch.fresh; their codes are on their way.
-void HNSW::gather(Slot slot, std::size_t level, Scratch &scratch) const {
-    const Links of = links(slot, level);
-    scratch.fresh.clear();
-    for (std::size_t i = 0; i < capacity(level) && of[i] != kNone; ++i) {
-        if (!scratch.visited.mark(of[i])) continue;
-        scratch.fresh.push_back(of[i]);
-        prefetch_code(of[i]);
+void HNSW::gather(Slot slot, std::size_t level, Scratch &scratch, std::vector<Slot> &into) const {
+    const auto of = linked_to(slot, level);
+    into.resize(capacity(level));
+    into.resize(scratch.visited.mark_all(of, into.data()));
+    for (const Slot other : into) prefetch_code(other);
+}
+
+// How many of a sorted pool come before a candidate: a search that does not branch.
+std::size_t HNSW::place_in(const std::vector<Candidate> &pool, Candidate next) {
+    const Candidate *first = pool.data();
+    for (std::size_t count = pool.size(); count > 0;) {
+        const std::size_t half = (count + 1) / 2;
+        first += half * static_cast<std::size_t>(first[half - 1] < next);
+        count -= half;
     }
+    return static_cast<std::size_t>(first - pool.data());
 }
 
 // Estimates scratch.fresh and puts what is among the `ef` nearest into the pool; returns the first place that changed.
@@ -148,9 +160,10 @@ std::size_t HNSW::merge(const CodeQuery &query, std::size_t ef, Scratch &scratch
             if (!(next < pool.back())) continue;
             pool.pop_back();
         }
-        const auto place = std::upper_bound(pool.begin(), pool.end(), next);
+        const auto place = pool.begin() + static_cast<std::ptrdiff_t>(place_in(pool, next));
         first = std::min(first, static_cast<std::size_t>(place - pool.begin()));
         pool.insert(place, next);
+        prefetch(ground_.at(next.slot()), capacity(0) * sizeof(Slot));
     }
     return first;
 }
@@ -165,22 +178,27 @@ void HNSW::walk(const CodeQuery &query, std::size_t ef, std::size_t level, Scrat
         one = Candidate(one.distance(), one.slot());
         scratch.visited.mark(one.slot());
     }
-    for (std::size_t at = 0; at < pool.size();) {
-        if (pool[at].expanded()) {
-            ++at;
-            continue;
+    auto &fresh = scratch.fresh;
+    auto &next = scratch.next;
+    fresh.clear();
+    for (std::size_t at = 0;;) {
+        while (at < pool.size() && pool[at].expanded()) ++at;
+        next.clear();
+        if (at < pool.size()) {
+            pool[at].expand();
+            gather(pool[at].slot(), level, scratch, next);
+        } else if (fresh.empty()) {
+            break;
         }
-        pool[at].expand();
-        gather(pool[at].slot(), level, scratch);
-        if (level == 0 && at + 1 < pool.size()) prefetch(ground_.at(pool[at + 1].slot()), capacity(0) * sizeof(Slot));
-        at = std::min(at, merge(query, ef, scratch));
+        if (!fresh.empty()) at = std::min(at, merge(query, ef, scratch));
+        fresh.swap(next);
     }
 }
 
 // The same under a filter: what may not be returned is walked through. Leaves the `ef` nearest that may be, in order;
 // false where a scan is the better way.
 bool HNSW::walk_through(const Wanted &wanted, std::size_t most, double share, Scratch &scratch) const {
-    auto &[row, query, visited, pool, frontier, fresh, distances, highest, possible, hits] = scratch;
+    auto &[row, query, visited, pool, frontier, fresh, next_batch, distances, highest, possible, hits] = scratch;
     const std::size_t candidates = wanted.among->size();
     const bool may_give_up = wanted.route == Route::cheapest;
     std::size_t ef = most;
@@ -200,7 +218,9 @@ bool HNSW::walk_through(const Wanted &wanted, std::size_t most, double share, Sc
         if (pool.size() >= ef && pool.front() < best) break;
         std::pop_heap(frontier.begin(), frontier.end(), std::greater<>());
         frontier.pop_back();
-        gather(best.slot(), 0, scratch);
+        fresh.clear();
+        gather(best.slot(), 0, scratch, fresh);
+        for (const Slot slot : fresh) prefetch_label(slot);
         if (!frontier.empty()) prefetch(ground_.at(frontier.front().slot()), capacity(0) * sizeof(Slot));
         if (may_give_up && computed > kFirstFew) {
             const double met = static_cast<double>(passed) / static_cast<double>(computed);
@@ -228,15 +248,17 @@ bool HNSW::walk_through(const Wanted &wanted, std::size_t most, double share, Sc
 // their error. Says whether k labels were found.
 bool HNSW::look_again(const Wanted &wanted, Scratch &scratch) const {
     const auto &pool = scratch.pool;
+    const auto &hits = scratch.hits;
     const Quantizer::Errors errors(*quantizer_, scratch.query, kDeviations);
+    const auto matters = [&](const Candidate &one) {
+        return hits.size() < wanted.k ||
+               !(measured(one.distance() - errors.of(residuals_[one.slot()])) > hits.front().distance);
+    };
+    for (const Candidate &one : pool) prefetch_label(one.slot());
     for (std::size_t i = 0; i < pool.size(); ++i) {
         const Slot slot = pool[i].slot();
-        if (i < wanted.k && i + 2 < pool.size()) prefetch(vectors_.at(pool[i + 2].slot()), vectors_.width());
-        if (scratch.hits.size() == wanted.k) {
-            const float least = pool[i].distance() - errors.of(residuals_[slot]);
-            if (measured(least) > scratch.hits.front().distance) continue;
-        }
-        collect(slot, measured(distance(scratch.row.data(), slot)), wanted, scratch.hits);
+        if (i + 2 < pool.size() && matters(pool[i + 2])) prefetch_row(pool[i + 2].slot());
+        if (matters(pool[i])) collect(slot, measured(distance(scratch.row.data(), slot)), wanted, scratch.hits);
     }
     return scratch.hits.size() == wanted.k;
 }
@@ -247,15 +269,16 @@ bool HNSW::approximate(const Wanted &wanted, Scratch &scratch) const {
     const std::size_t ef = std::max(wanted.ef, wanted.k);
     if (wanted.among == nullptr) {
         const double scan = kScanned * static_cast<double>(nodes());
-        if (!forced && scan <= cost_of_walk(static_cast<double>(ef), ef)) return false;
-        enter(scratch.query, scratch);
+        if (!forced && scan <= cost_of_walk(kWalked, static_cast<double>(ef), ef)) return false;
+        enter(scratch.query, ef, scratch);
         walk(scratch.query, ef, 0, scratch);
     } else {
         const auto candidates = static_cast<double>(wanted.among->size());
         const double share = std::min(1.0, candidates / static_cast<double>(nodes()));
         const std::size_t fewer = ef_under(share, ef, wanted.k);
-        if (!forced && kPicked * candidates <= cost_of_walk(static_cast<double>(fewer) / share, fewer)) return false;
-        enter(scratch.query, scratch);
+        const double walk = cost_of_walk(kWalkedThrough, static_cast<double>(fewer) / share, fewer);
+        if (!forced && kPicked * candidates <= walk) return false;
+        enter(scratch.query, ef, scratch);
         if (!walk_through(wanted, ef, share, scratch)) return false;
     }
     if (look_again(wanted, scratch)) return true;

@@ -16,7 +16,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -46,7 +45,7 @@ class HNSW final : public FlatIndex {
     void before_unlinking(Slot slot) override;
     void unlink(Slot slot) override;
     void reach(Slot slot) override;
-    float deviations_in_scans() const override { return 8.0F; }  // one error in 10^14
+    float deviations_in_scans() const override { return kDeviations; }
     bool approximate(const Wanted &wanted, Scratch &scratch) const override;
     std::size_t own_bytes() const override;
     std::string check_own() const override;
@@ -65,7 +64,6 @@ class HNSW final : public FlatIndex {
         std::size_t level = 0;
         Slot parent = kNone;
         std::vector<Tie> ties;
-        std::unique_ptr<Slot[]> upper;  // room for the links of layers 1..level
     };
 
     // What unlinking a node needs, allocated before anything is changed.
@@ -87,10 +85,14 @@ class HNSW final : public FlatIndex {
         std::vector<Candidate> left;
     };
 
+    static constexpr std::size_t kTopLevel = 60;
+    // What an estimate rules out is this many standard deviations of its error away: one in three million lies farther.
+    static constexpr float kDeviations = 5.0F;
+
     // links
     std::size_t capacity(std::size_t level) const { return level == 0 ? 2 * settings_.m : settings_.m; }
     Links links(Slot slot, std::size_t level) const {
-        return level == 0 ? ground_.at(slot) : upper_.find(slot)->second.get() + (level - 1) * settings_.m;
+        return level == 0 ? ground_.at(slot) : towers_.at(tower_[slot] + static_cast<Slot>(level - 1));
     }
     std::span<Slot> linked_to(Slot slot, std::size_t level) const;
     bool linked(Slot a, Slot b, std::size_t level) const;
@@ -102,15 +104,17 @@ class HNSW final : public FlatIndex {
 
     // walking
     void descend(const CodeQuery &query, std::size_t down_to, Scratch &scratch) const;
-    void enter(const CodeQuery &query, Scratch &scratch) const;
-    void gather(Slot slot, std::size_t level, Scratch &scratch) const;
+    void enter(const CodeQuery &query, std::size_t ef, Scratch &scratch) const;
+    void gather(Slot slot, std::size_t level, Scratch &scratch, std::vector<Slot> &into) const;
     void walk(const CodeQuery &query, std::size_t ef, std::size_t level, Scratch &scratch) const;
     bool walk_through(const Wanted &wanted, std::size_t ef, double share, Scratch &scratch) const;
+    static std::size_t place_in(const std::vector<Candidate> &pool, Candidate next);
     std::size_t merge(const CodeQuery &query, std::size_t ef, Scratch &scratch) const;
     bool look_again(const Wanted &wanted, Scratch &scratch) const;
 
     // inserting
     std::size_t draw_level();
+    void claim_tower(std::size_t height);
     void make(Plan &plan, std::span<const Newcomer> newcomers, std::size_t which, std::span<const Plan> plans) const;
     void select(std::size_t count, Choice &choice) const;
     Slot victim(Slot of, Slot newcomer, std::size_t level, bool newcomer_stays, Choice &choice) const;
@@ -120,6 +124,7 @@ class HNSW final : public FlatIndex {
     void link(Slot slot, const Plan &plan) noexcept;
 
     // unlinking
+    void free_tower(Slot slot) noexcept;
     void rehang(Slot slot);
     void hang(Slot child, Slot parent);
     void make_room(Slot slot);
@@ -133,7 +138,10 @@ class HNSW final : public FlatIndex {
     std::uint64_t random_;
 
     Chunked<Slot> ground_;                                    // links of layer 0
-    std::unordered_map<Slot, std::unique_ptr<Slot[]>> upper_;  // links of layers 1.. end to end, of nodes that have some
+    Chunked<Slot> towers_;                                    // links of layers 1.., of a node's in consecutive rows
+    std::vector<Slot> tower_;                                 // of each slot, the first of its rows; kNone if it has none
+    Slot tower_rows_ = 0;                                     // that are there, in use or free
+    std::vector<Slot> free_towers_;                           // by height, the first; each begins with the next
     std::vector<std::uint8_t> levels_;
     std::vector<Slot> parent_;                                // in the spanning tree; kNone for its root
     std::vector<std::uint8_t> children_;

@@ -1,6 +1,7 @@
 // Deletion: unlink the node, hang its children up again in the spanning tree, and mend the hole among its neighbours.
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "hnsw.hpp"
 
@@ -35,9 +36,18 @@ void HNSW::unlink(Slot slot) {
     const std::size_t top = levels_[slot];
     leave_entry(slot, top == 0 ? neighbours : upper);
     if (top > 0) mend(upper, top);
-    upper_.erase(slot);
-    levels_[slot] = 0;
+    free_tower(slot);
     mend(neighbours, 0);
+}
+
+void HNSW::free_tower(Slot slot) noexcept {
+    const std::size_t height = std::exchange(levels_[slot], 0);
+    if (height == 0) return;
+    const Slot tower = std::exchange(tower_[slot], kNone);
+    for (std::size_t row = 0; row < height; ++row) {
+        std::fill_n(towers_.at(tower + static_cast<Slot>(row)), settings_.m, kNone);
+    }
+    *towers_.at(tower) = std::exchange(free_towers_[height], tower);
 }
 
 // The child nearest to the slot takes its place in the tree; the others go below that one, each to the nearest of those
@@ -140,7 +150,7 @@ void HNSW::leave_entry(Slot slot, std::span<const Slot> neighbours) {
 
 std::string HNSW::check_node(Slot slot) const {
     std::size_t children = 0;
-    if ((levels_[slot] > 0) != upper_.contains(slot)) return "has links on no layer of its own";
+    if ((levels_[slot] > 0) != (tower_[slot] != kNone)) return "has links on no layer of its own";
     for (std::size_t level = 0; level <= levels_[slot]; ++level) {
         const auto of = linked_to(slot, level);
         if (std::find_if(of.data() + of.size(), of.data() + capacity(level), [](Slot other) { return other != kNone; }) !=

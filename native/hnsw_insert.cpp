@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "hnsw.hpp"
 #include "threads.hpp"
@@ -13,7 +14,6 @@
 namespace llmspell {
 namespace {
 
-constexpr std::size_t kTopLevel = 60;
 constexpr std::size_t kTogether = 128;     // nodes planned together at most,
 constexpr std::size_t kShareTogether = 16; // and at most one for so many that are there
 constexpr std::size_t kWorthThreads = 8;
@@ -34,9 +34,6 @@ void HNSW::settle(std::span<const Newcomer> newcomers, std::size_t threads) {
     std::vector<Plan> plans(newcomers.size());
     for (Plan &plan : plans) {
         plan.level = draw_level();
-        if (plan.level == 0) continue;
-        plan.upper.reset(new Slot[plan.level * settings_.m]);
-        std::fill_n(plan.upper.get(), plan.level * settings_.m, kNone);
     }
     if (threads > 1 && newcomers.size() >= kWorthThreads) {
         on_threads(threads, plans.size(), [&](std::size_t i) { make(plans[i], newcomers, i, plans); });
@@ -56,7 +53,7 @@ void HNSW::settle(std::span<const Newcomer> newcomers, std::size_t threads) {
             }
         }
         const auto lock = changing();
-        if (plans[i].level > 0) upper_[slot] = std::move(plans[i].upper);
+        claim_tower(plans[i].level);
         appear(newcomers[i]);  // from here on nothing fails
         link(slot, plans[i]);
     }
@@ -66,6 +63,15 @@ void HNSW::settle(std::span<const Newcomer> newcomers, std::size_t threads) {
 std::size_t HNSW::draw_level() {
     const double u = (static_cast<double>(next_random(random_) >> 11) + 1.0) * 0x1.0p-53;
     return std::min(static_cast<std::size_t>(-std::log(u) * level_scale_), kTopLevel);
+}
+
+// Makes sure that there is a free tower of this height; nothing else is changed when memory runs out.
+void HNSW::claim_tower(std::size_t height) {
+    if (height == 0 || free_towers_[height] != kNone) return;
+    const auto after = static_cast<Slot>(tower_rows_ + height);
+    towers_.reach(after - 1);
+    free_towers_[height] = tower_rows_;
+    tower_rows_ = after;
 }
 
 // Fills in the plan of newcomers[which], whose level is drawn. Of the other plans their levels alone are read.
@@ -210,6 +216,10 @@ void HNSW::renew(Plan &plan, Slot slot, const std::unordered_set<Slot> &touched,
 
 void HNSW::link(Slot slot, const Plan &plan) noexcept {
     levels_[slot] = static_cast<std::uint8_t>(plan.level);
+    if (plan.level > 0) {
+        tower_[slot] = std::exchange(free_towers_[plan.level], *towers_.at(free_towers_[plan.level]));
+        *towers_.at(tower_[slot]) = kNone;
+    }
     children_[slot] = 0;
     parent_[slot] = plan.parent;
     if (plan.parent != kNone) ++children_[plan.parent];

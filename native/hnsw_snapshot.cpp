@@ -121,8 +121,10 @@ void HNSW::save(const std::filesystem::path &path, const std::vector<std::uint64
     std::vector<Slot> upper;
     for (Slot slot = 0; slot < slots(); ++slot) {
         if (levels_[slot] == 0) continue;
-        const Links of = links(slot, 1);
-        upper.insert(upper.end(), of, of + levels_[slot] * settings_.m);
+        for (std::size_t level = 1; level <= levels_[slot]; ++level) {
+            const Links of = links(slot, level);
+            upper.insert(upper.end(), of, of + settings_.m);
+        }
     }
     writer.put(Section::upper_links, span_of(upper));
     writer.finish();
@@ -143,17 +145,14 @@ std::unique_ptr<HNSW> HNSW::open(const std::filesystem::path &path, std::vector<
     copy(snapshot->checked<Slot>(Section::parents), slots, index->parent_);
     copy(snapshot->checked<std::uint8_t>(Section::children), slots, index->children_);
     borrow(snapshot->checked<Slot>(Section::ground_links), slots, index->ground_);
-    auto upper = snapshot->checked<Slot>(Section::upper_links);
-    const std::size_t m = settings[kM];
+    const auto upper = snapshot->checked<Slot>(Section::upper_links);
+    index->tower_.resize(slots, kNone);
     for (Slot slot = 0; slot < slots; ++slot) {
-        const std::size_t count = index->levels_[slot] * m;
-        if (count == 0) continue;
-        if (upper.size() < count) throw Damaged("a section has the wrong length");
-        auto &of = index->upper_[slot];
-        of.reset(new Slot[count]);
-        std::copy_n(upper.begin(), count, of.get());
-        upper = upper.subspan(count);
+        if (index->levels_[slot] == 0) continue;
+        index->tower_[slot] = index->tower_rows_;
+        index->tower_rows_ += index->levels_[slot];
     }
+    borrow(upper, index->tower_rows_, index->towers_);
     snapshot->compare_rest();
     return index;
 }

@@ -13,7 +13,6 @@ namespace llmspell {
 inline constexpr std::size_t kLane = 16;         // values a padded row is a multiple of
 inline constexpr std::size_t kBlock = 64;        // values in a block of a code
 inline constexpr std::size_t kBlockBytes = 32;   // a code holds two values a byte
-inline constexpr std::size_t kAtOnce = 4;        // codes that are compared in one call
 
 inline constexpr std::size_t padded(std::size_t dimensions) { return (dimensions + kLane - 1) / kLane * kLane; }
 inline constexpr std::size_t blocks_of(std::size_t dimensions) { return (dimensions + kBlock - 1) / kBlock; }
@@ -34,9 +33,10 @@ struct Kernels {
     float (*squared_l2)(const float *, const float *, std::size_t n);
     float (*dot_half)(const float *, const Half *, std::size_t n);
     float (*squared_l2_half)(const float *, const Half *, std::size_t n);
-    // Inner products of a query of 8-bit values with kAtOnce codes; block by block first the query's values for the
-    // low halves of the code's bytes, then those for the high ones.
-    void (*code_dots)(const std::int8_t *query, const std::uint8_t *const *codes, std::size_t blocks, std::int32_t *out);
+    // Inner products of a query of 8-bit values with `count` codes; block by block first the query's values for the low
+    // halves of the code's bytes, then those for the high ones.
+    void (*code_dots)(const std::int8_t *query, const std::uint8_t *const *codes, std::size_t count, std::size_t blocks,
+                      std::int32_t *out);
     // weights[i] = a[i] * b[i]; returns the sum of a[i] * c[i].
     float (*weigh)(const float *a, const float *b, const float *c, float *weights, std::size_t n);
     // Rounds `n` weights to 8 bits.

@@ -35,11 +35,7 @@ LabelSet::LabelSet(const Label *labels, std::size_t count) {
     for (const std::uint64_t mask : masks_) size_ += static_cast<std::size_t>(std::popcount(mask));
 }
 
-const std::uint64_t *LabelSet::mask_of(Label page) const {
-    if (pages_.empty()) {
-        const auto at = static_cast<std::uint64_t>(page - first_);
-        return at < masks_.size() ? &masks_[at] : nullptr;
-    }
+const std::uint64_t *LabelSet::searched(Label page) const {
     const auto at = std::lower_bound(pages_.begin(), pages_.end(), page);
     return at != pages_.end() && *at == page ? &masks_[static_cast<std::size_t>(at - pages_.begin())] : nullptr;
 }

@@ -39,7 +39,12 @@ class LabelSet {
     }
 
   private:
-    const std::uint64_t *mask_of(Label page) const;
+    const std::uint64_t *mask_of(Label page) const {
+        if (!pages_.empty()) return searched(page);
+        const auto at = static_cast<std::uint64_t>(page - first_);
+        return at < masks_.size() ? &masks_[at] : nullptr;
+    }
+    const std::uint64_t *searched(Label page) const;
 
     std::size_t size_ = 0;
     Label first_ = 0;                  // page of the first mask, where there is a mask for every page

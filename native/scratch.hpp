@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "aligned.hpp"
@@ -65,23 +66,38 @@ void keep_least(std::vector<T> &heap, const T &one, std::size_t k) {
 class Visited {
   public:
     void start(std::size_t slots) {
-        for (const Slot slot : seen_) words_[slot / 64] = 0;
-        seen_.clear();
+        for (std::size_t i = 0; i < count_; ++i) words_[seen_[i] / 64] = 0;
+        count_ = 0;
         if (words_.size() * 64 < slots) words_.resize((slots + 63) / 64);
     }
-    // Returns whether the slot is seen for the first time.
-    bool mark(Slot slot) {
-        std::uint64_t &word = words_[slot / 64];
-        const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
-        if ((word & bit) != 0) return false;
-        seen_.push_back(slot);
-        word |= bit;
-        return true;
+    // Whether the slot is seen for the first time.
+    bool mark(Slot slot) { return mark_all({&slot, 1}, &slot) == 1; }
+
+    // Writes those of `slots` that are seen for the first time to `fresh`, in order; returns how many. There is no telling
+    // in advance which they are, so nothing branches on it.
+    std::size_t mark_all(std::span<const Slot> slots, Slot *fresh) {
+        if (seen_.size() < count_ + slots.size()) seen_.resize(2 * count_ + slots.size() + kRoom);
+        std::uint64_t *const words = words_.data();
+        Slot *const seen = seen_.data() + count_;
+        std::size_t count = 0;
+        for (const Slot slot : slots) {
+            std::uint64_t &word = words[slot / 64];
+            const std::uint64_t before = word;
+            word = before | std::uint64_t{1} << (slot % 64);
+            seen[count] = slot;
+            fresh[count] = slot;
+            count += ~before >> (slot % 64) & 1;
+        }
+        count_ += count;
+        return count;
     }
 
   private:
+    static constexpr std::size_t kRoom = 1024;
+
     std::vector<std::uint64_t> words_;
-    std::vector<Slot> seen_;
+    std::vector<Slot> seen_;  // the first `count_`
+    std::size_t count_ = 0;
 };
 
 struct Scratch {
@@ -91,6 +107,7 @@ struct Scratch {
     std::vector<Candidate> pool;       // the nearest so far, in order
     std::vector<Candidate> frontier;   // min-heap: still to be expanded
     std::vector<Slot> fresh;           // slots whose distances are wanted
+    std::vector<Slot> next;
     std::vector<float> distances;      // theirs
     std::vector<float> highest;        // max-heap: the least upper bounds of a scan
     std::vector<Candidate> possible;   // what a scan could not rule out
