@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test check lint types docs sanitize bench bench-backend-search test-torch wheel clean
+.PHONY: help setup demo test check lint types docs sanitize cross bench bench-backend-search test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -60,7 +60,15 @@ sanitize: $(SANITIZED) $(wildcard native/*.hpp)
 	$(CXX) -std=c++20 -O1 -g -fsanitize=thread -Inative $(SANITIZED) -o build/stress-tsan -pthread
 	build/stress-tsan
 
-check: lint types docs sanitize test
+# The same for 64-bit ARM, where the plain kernels become NEON: compiled, not run.
+cross: $(STAMPS)/core
+	@mkdir -p build
+	$(BIN)/python -m pip install --quiet --group cross
+	for source in $(SANITIZED); do \
+		$(BIN)/python -m ziglang c++ -target aarch64-linux-gnu -std=c++20 -O2 -Wall -Wextra -Werror -Inative -c $$source -o build/cross.o || exit 1; \
+	done
+
+check: lint types docs sanitize cross test
 
 # MEASURED=1 puts the tables into the pages that show them.
 BENCH = $(if $(VECTORS),--vectors $(VECTORS)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(LARGEST),--largest $(LARGEST)) \

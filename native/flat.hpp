@@ -126,7 +126,8 @@ class FlatIndex {
     }
 
     // --- geometry
-    static constexpr std::size_t kAtOnce = 32;  // codes that are compared in one call
+    static constexpr std::size_t kAtOnce = 32;    // codes that are compared in one call
+    static constexpr std::size_t kRowsAhead = 3;  // rows asked for before they are needed
     void prepare(Slot slot, CodeQuery &query) const;
     void load(Slot slot, AlignedVector<float> &row) const;
     float distance(const float *row, Slot slot) const;
@@ -140,9 +141,9 @@ class FlatIndex {
     }
     // Estimated distances of `slots`.
     void estimate(const CodeQuery &query, std::span<const Slot> slots, std::vector<float> &distances) const;
-    void prefetch_code(Slot slot) const { prefetch(codes_.at(slot), codes_.width()); }
-    void prefetch_row(Slot slot) const { prefetch(vectors_.at(slot), row_bytes()); }
-    void prefetch_label(Slot slot) const { prefetch(&labels_[slot]); }
+    LLMSPELL_INLINE void prefetch_code(Slot slot) const { prefetch(codes_.at(slot), codes_.width()); }
+    LLMSPELL_INLINE void prefetch_row(Slot slot) const { prefetch(vectors_.at(slot), row_bytes()); }
+    LLMSPELL_INLINE void prefetch_label(Slot slot) const { prefetch(&labels_[slot]); }
     // A distance as a hit has it: what scores are made of, so that equal scores are ordered by label. And an upper bound
     // of all distances that this would make equal to this one.
     float measured(float distance) const;

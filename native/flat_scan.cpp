@@ -69,7 +69,7 @@ void FlatIndex::slots_among(const LabelSet &among, Scratch &scratch) const {
 // lower bound, behind the k-th upper bound is not among the k nearest; the few that are left are looked at themselves.
 // (A node has one label at least, so k nodes give k labels.)
 void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
-    auto &[row, query, visited, pool, frontier, slots, next_batch, distances, highest, possible, hits] = scratch;
+    auto &[row, query, visited, pool, frontier, slots, gathered, distances, highest, possible, hits] = scratch;
     const Quantizer::Errors errors(*quantizer_, query, deviations_in_scans());
     const bool all = wanted.among == nullptr;
     if (all) {
@@ -122,7 +122,7 @@ void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     std::sort(possible.begin(), possible.end());
     for (std::size_t i = 0; i < possible.size(); ++i) {
         if (hits.size() == wanted.k && measured(possible[i].distance()) > hits.front().distance) break;
-        if (i + 2 < possible.size()) prefetch_row(possible[i + 2].slot());
+        if (i + kRowsAhead < possible.size()) prefetch_row(possible[i + kRowsAhead].slot());
         collect(possible[i].slot(), measured(distance(row.data(), possible[i].slot())), wanted, hits);
     }
 }

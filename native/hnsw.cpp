@@ -130,7 +130,7 @@ void HNSW::enter(const CodeQuery &query, std::size_t ef, Scratch &scratch) const
     if (levels_[entry_] > 0) walk(query, entrances, 1, scratch);
 }
 
-// The neighbours of a node that the walk has not seen, into scratch.fresh; their codes are on their way.
+// The neighbours of a node that the walk has not seen; their codes are on their way.
 void HNSW::gather(Slot slot, std::size_t level, Scratch &scratch, std::vector<Slot> &into) const {
     const auto of = linked_to(slot, level);
     into.resize(capacity(level));
@@ -163,12 +163,14 @@ std::size_t HNSW::merge(const CodeQuery &query, std::size_t ef, Scratch &scratch
         const auto place = pool.begin() + static_cast<std::ptrdiff_t>(place_in(pool, next));
         first = std::min(first, static_cast<std::size_t>(place - pool.begin()));
         pool.insert(place, next);
-        prefetch(ground_.at(next.slot()), capacity(0) * sizeof(Slot));
+        prefetch_links(next.slot());
     }
     return first;
 }
 
-// Algorithm 2: best-first from what is in scratch.pool, which holds the `ef` nearest in the end, in order.
+// Algorithm 2: best-first from what is in scratch.pool, which holds the `ef` nearest in the end, in order. A step ahead
+// of the codes: the next node is chosen, and the codes of its neighbours asked for, before those of the last one are
+// compared. What they would have changed about the choice costs less than waiting for them.
 void HNSW::walk(const CodeQuery &query, std::size_t ef, std::size_t level, Scratch &scratch) const {
     auto &pool = scratch.pool;
     pool.reserve(ef + 1);
@@ -178,27 +180,25 @@ void HNSW::walk(const CodeQuery &query, std::size_t ef, std::size_t level, Scrat
         one = Candidate(one.distance(), one.slot());
         scratch.visited.mark(one.slot());
     }
-    auto &fresh = scratch.fresh;
-    auto &next = scratch.next;
-    fresh.clear();
+    scratch.fresh.clear();
     for (std::size_t at = 0;;) {
         while (at < pool.size() && pool[at].expanded()) ++at;
-        next.clear();
+        scratch.gathered.clear();
         if (at < pool.size()) {
             pool[at].expand();
-            gather(pool[at].slot(), level, scratch, next);
-        } else if (fresh.empty()) {
-            break;
+            gather(pool[at].slot(), level, scratch, scratch.gathered);
+        } else if (scratch.fresh.empty()) {
+            return;
         }
-        if (!fresh.empty()) at = std::min(at, merge(query, ef, scratch));
-        fresh.swap(next);
+        at = std::min(at, merge(query, ef, scratch));
+        scratch.fresh.swap(scratch.gathered);
     }
 }
 
 // The same under a filter: what may not be returned is walked through. Leaves the `ef` nearest that may be, in order;
 // false where a scan is the better way.
 bool HNSW::walk_through(const Wanted &wanted, std::size_t most, double share, Scratch &scratch) const {
-    auto &[row, query, visited, pool, frontier, fresh, next_batch, distances, highest, possible, hits] = scratch;
+    auto &[row, query, visited, pool, frontier, fresh, gathered, distances, highest, possible, hits] = scratch;
     const std::size_t candidates = wanted.among->size();
     const bool may_give_up = wanted.route == Route::cheapest;
     std::size_t ef = most;
@@ -221,7 +221,7 @@ bool HNSW::walk_through(const Wanted &wanted, std::size_t most, double share, Sc
         fresh.clear();
         gather(best.slot(), 0, scratch, fresh);
         for (const Slot slot : fresh) prefetch_label(slot);
-        if (!frontier.empty()) prefetch(ground_.at(frontier.front().slot()), capacity(0) * sizeof(Slot));
+        if (!frontier.empty()) prefetch_links(frontier.front().slot());
         if (may_give_up && computed > kFirstFew) {
             const double met = static_cast<double>(passed) / static_cast<double>(computed);
             if (computed > candidates || (candidates < kShortScan && met < kHardlyAny * share)) return false;
@@ -257,7 +257,7 @@ bool HNSW::look_again(const Wanted &wanted, Scratch &scratch) const {
     for (const Candidate &one : pool) prefetch_label(one.slot());
     for (std::size_t i = 0; i < pool.size(); ++i) {
         const Slot slot = pool[i].slot();
-        if (i + 2 < pool.size() && matters(pool[i + 2])) prefetch_row(pool[i + 2].slot());
+        if (i + kRowsAhead < pool.size() && matters(pool[i + kRowsAhead])) prefetch_row(pool[i + kRowsAhead].slot());
         if (matters(pool[i])) collect(slot, measured(distance(scratch.row.data(), slot)), wanted, scratch.hits);
     }
     return scratch.hits.size() == wanted.k;

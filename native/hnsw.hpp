@@ -108,6 +108,7 @@ class HNSW final : public FlatIndex {
     void gather(Slot slot, std::size_t level, Scratch &scratch, std::vector<Slot> &into) const;
     void walk(const CodeQuery &query, std::size_t ef, std::size_t level, Scratch &scratch) const;
     bool walk_through(const Wanted &wanted, std::size_t ef, double share, Scratch &scratch) const;
+    LLMSPELL_INLINE void prefetch_links(Slot slot) const { prefetch(ground_.at(slot), capacity(0) * sizeof(Slot)); }
     static std::size_t place_in(const std::vector<Candidate> &pool, Candidate next);
     std::size_t merge(const CodeQuery &query, std::size_t ef, Scratch &scratch) const;
     bool look_again(const Wanted &wanted, Scratch &scratch) const;

@@ -8,10 +8,8 @@
 #include <stdexcept>
 
 #if defined(__GNUC__) || defined(__clang__)
-#define LLMSPELL_INLINE inline __attribute__((always_inline))
 #define LLMSPELL_TARGET(features) __attribute__((target(features)))
 #else
-#define LLMSPELL_INLINE __forceinline
 #define LLMSPELL_TARGET(features)
 #endif
 

@@ -8,6 +8,12 @@
 #include <string>
 #include <vector>
 
+#if defined(__GNUC__) || defined(__clang__)
+#define LLMSPELL_INLINE inline __attribute__((always_inline))
+#else
+#define LLMSPELL_INLINE __forceinline
+#endif
+
 namespace llmspell {
 
 inline constexpr std::size_t kLane = 16;         // values a padded row is a multiple of
@@ -55,14 +61,15 @@ struct Kernels {
 // The kernels in use: the widest the processor has, unless a test has chosen others.
 const Kernels &kernels();
 
-// Asks for memory ahead of its use.
-inline void prefetch([[maybe_unused]] const void *memory) {
+// Asks for memory ahead of its use. Forced inline, as whatever only calls it must be: a function that does nothing but
+// ask is, to GCC, one without effect, and it drops the call.
+LLMSPELL_INLINE void prefetch([[maybe_unused]] const void *memory) {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(memory);
 #endif
 }
 
-inline void prefetch(const void *memory, std::size_t bytes) {
+LLMSPELL_INLINE void prefetch(const void *memory, std::size_t bytes) {
     for (std::size_t at = 0; at < bytes; at += 64) prefetch(static_cast<const char *>(memory) + at);
 }
 

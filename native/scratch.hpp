@@ -107,7 +107,7 @@ struct Scratch {
     std::vector<Candidate> pool;       // the nearest so far, in order
     std::vector<Candidate> frontier;   // min-heap: still to be expanded
     std::vector<Slot> fresh;           // slots whose distances are wanted
-    std::vector<Slot> next;
+    std::vector<Slot> gathered;        // slots whose codes are on their way
     std::vector<float> distances;      // theirs
     std::vector<float> highest;        // max-heap: the least upper bounds of a scan
     std::vector<Candidate> possible;   // what a scan could not rule out
