@@ -9,6 +9,7 @@ from bench import CORES
 from engines import EFS, Setting, new_index
 from equal_recall import interpolated
 from measure import K, Spent, on_one_thread, recall, seconds, truth_of
+from snapshot import saved_and_opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,11 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
     for size, index in indexes.items():
         truth = truth_of(rows[:size], bench.data.queries)
         made = "as given" if size == bench.largest else f"{COPIES} of 10 made by noise"
-        costs = {"build_seconds": round(built[size], 2), "entry_bytes": round(index.stats().memory_bytes / size)}
+        costs = {
+            "build_seconds": round(built[size], 2),
+            "entry_bytes": round(index.stats().memory_bytes / size),
+            "open_ms": saved_and_opened(index, bench.queries[0])["open_ms"],
+        }
         measured[size] = [
             {"size": size, "rows": made, "setting": str(Setting(ef)), "recall": found(index, ef, bench, truth)}
             | spent[size, ef].percentiles()

@@ -43,6 +43,7 @@ INDEX: Final = Column("index", "index")
 SETTING: Final = Column("setting", "setting")
 RECALL: Final = Column("recall@10", "recall", ".4f")
 ENTRY_BYTES: Final = Column("bytes an entry", "entry_bytes", ",")
+OPEN_MS: Final = Column("open ms", "open_ms", ",.2f")
 LATENCY: Final = [Column(f"p{share} µs", f"p{share}", ",.1f") for share in (50, 95, 99)]
 CURVE: Final = [
     SIZE,
@@ -93,7 +94,7 @@ OTHERS: Final = {
         SIZE,
         Column("save s", "save_seconds", ".3f"),
         Column("bytes", "bytes", ","),
-        Column("open ms", "open_ms", ",.2f"),
+        OPEN_MS,
         Column("first search µs", "first_search_us", ",.0f"),
         Column("second search µs", "second_search_us", ",.0f"),
     ],
@@ -105,6 +106,7 @@ OTHERS: Final = {
         *LATENCY,
         Column("build s", "build_seconds", ",.1f"),
         ENTRY_BYTES,
+        OPEN_MS,
     ],
 }
 TITLES: Final = {

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from bench import Bench
 
+    from llmspell_memory.index import HNSWIndex
+    from llmspell_memory.types import Vector
+
 OPENINGS: Final = 7
 CHILD: Final = Path(__file__).with_name("opening.py")
 
@@ -25,21 +28,24 @@ CHILD: Final = Path(__file__).with_name("opening.py")
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
     """Yield one row per size: save, bytes, open and first search."""
     for size in bench.sizes[-2:]:
-        index = bench.built(Ours, size).engine.index
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "index"
-            spent = seconds(lambda: index.save(path))  # noqa: B023
-            query = Path(folder) / "query.npy"
-            np.save(query, bench.queries[0])
-            opened = [opening(path, query) for _ in range(OPENINGS + 1)][1:]  # the first warms the page cache
-            yield {
-                "size": size,
-                "save_seconds": round(spent, 4),
-                "bytes": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()),
-                "open_ms": round(float(np.median([one["open_ms"] for one in opened])), 3),
-                "first_search_us": round(float(np.median([one["first_search_us"] for one in opened])), 1),
-                "second_search_us": round(float(np.median([one["second_search_us"] for one in opened])), 1),
-            }
+        yield {"size": size} | saved_and_opened(bench.built(Ours, size).engine.index, bench.queries[0])
+
+
+def saved_and_opened(index: HNSWIndex, query: Vector) -> dict[str, Any]:
+    """Return what saving takes, and opening in processes of their own, with a warm page cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        spent = seconds(lambda: index.save(path))
+        asked = Path(folder) / "query.npy"
+        np.save(asked, query)
+        opened = [opening(path, asked) for _ in range(OPENINGS + 1)][1:]  # the first warms the page cache
+        return {
+            "save_seconds": round(spent, 4),
+            "bytes": path.stat().st_size,
+            "open_ms": round(float(np.median([one["open_ms"] for one in opened])), 3),
+            "first_search_us": round(float(np.median([one["first_search_us"] for one in opened])), 1),
+            "second_search_us": round(float(np.median([one["second_search_us"] for one in opened])), 1),
+        }
 
 
 def opening(path: Path, query: Path) -> dict[str, float]:
