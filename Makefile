@@ -13,7 +13,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
 	@echo "make test       set up, then run all tests"
-	@echo "make check      lint, types, docs, sanitizers and tests"
+	@echo "make check      lint, types, docs, sanitizers, another platform's compiler and tests"
 	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
