@@ -125,9 +125,11 @@ def test_an_interrupt(run: Run, db: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and one line; the store can be used as before."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     with subprocess.Popen(
         [PROGRAM, "--db", db, "--provider", "hashing", "import", pipe], stderr=subprocess.PIPE, text=True
     ) as process:
+        signal.signal(signal.SIGINT, ours)
         with pipe.open("w", encoding="utf-8") as file:  # opens when the command has opened its end
             file.write('{"session_id": "s", "role": "u", "content": "x"}\n')
             file.flush()
