@@ -441,7 +441,6 @@ bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
-#endif
 
 // Whether they do on a sample what the plain ones do. No compiler and no processor is believed unseen: a kernel that is
 // wrong would spoil every answer and raise no error.
@@ -466,6 +465,7 @@ bool agrees_with_plain(const Kernels &one) {
     return product == expected && near(one.dot(a, b, kValues), kPlain.dot(a, b, kValues)) &&
            near(one.squared_l2(a, b, kValues), kPlain.squared_l2(a, b, kValues));
 }
+#endif
 
 // Widest first. On 64-bit ARM the plain bodies are compiled to NEON, which every such processor has.
 std::vector<const Kernels *> available() {
