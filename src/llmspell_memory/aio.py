@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from llmspell_memory.config import EpisodicBackendType, MemoryConfig
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EpisodicEntry, Hit, HNSWConfig, MemoryStats, SessionSummary
+    from llmspell_memory.types import (
+        EpisodicEntry,
+        ForgetReceipt,
+        Hit,
+        HNSWConfig,
+        MemoryStats,
+        RetentionRule,
+        SessionSummary,
+        SweepReport,
+    )
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -111,6 +120,14 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.delete`."""
         return await self._worker.run(self._sync.delete, where, everything=everything)
 
+    async def forget(self, where: Filter, *, everything: bool = False) -> ForgetReceipt:
+        """See `EpisodicMemory.forget`."""
+        return await self._worker.run(self._sync.forget, where, everything=everything)
+
+    async def sweep(self, *rules: RetentionRule) -> SweepReport:
+        """See `EpisodicMemory.sweep`."""
+        return await self._worker.run(self._sync.sweep, *rules)
+
     async def list_sessions_with_unprocessed(self, *, namespace: tuple[str, ...] = ()) -> list[str]:
         """See `EpisodicMemory.list_sessions_with_unprocessed`."""
         return await asyncio.to_thread(self._sync.list_sessions_with_unprocessed, namespace=namespace)
@@ -137,10 +154,13 @@ class AsyncMemoryManager:
     Args:
         backend: keeps the entries; closed with the manager.
         service: embeds texts, in the space of the backend.
+        retention: what `sweep` removes beside what has expired.
     """
 
-    def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
-        self._sync = DefaultMemoryManager(backend, service)
+    def __init__(
+        self, backend: EpisodicBackend, service: EmbeddingService, *, retention: tuple[RetentionRule, ...] = ()
+    ) -> None:
+        self._sync = DefaultMemoryManager(backend, service, retention=retention)
         self._worker = _Worker()
         self._episodic = AsyncEpisodicMemory(backend, service, self._worker)
 
@@ -167,7 +187,7 @@ class AsyncMemoryManager:
 
     @classmethod
     def _over(cls, manager: DefaultMemoryManager) -> Self:
-        return cls(manager.backend, manager.service)
+        return cls(manager.backend, manager.service, retention=manager.retention)
 
     @property
     def episodic(self) -> AsyncEpisodicMemory:
@@ -185,6 +205,11 @@ class AsyncMemoryManager:
         return self._sync.service
 
     @property
+    def retention(self) -> tuple[RetentionRule, ...]:
+        """What `sweep` removes beside what has expired."""
+        return self._sync.retention
+
+    @property
     def backend_name(self) -> str:
         """See `DefaultMemoryManager.backend_name`."""
         return self._sync.backend_name
@@ -192,6 +217,10 @@ class AsyncMemoryManager:
     async def stats(self) -> MemoryStats:
         """See `DefaultMemoryManager.stats`."""
         return await asyncio.to_thread(self._sync.stats)
+
+    async def sweep(self) -> SweepReport:
+        """See `DefaultMemoryManager.sweep`."""
+        return await self._worker.run(self._sync.sweep)
 
     async def set_ef_search(self, ef_search: int) -> None:
         """See `DefaultMemoryManager.set_ef_search`."""

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Self
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
-from llmspell_memory.types import HNSWConfig
+from llmspell_memory.types import HNSWConfig, RetentionRule
+from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
+
+    from llmspell_memory.types import Durability
 
 
 class EpisodicBackendType(Enum):
@@ -37,7 +41,12 @@ class MemoryConfig:
         service: makes vectors. HNSW needs one; without one, exact search falls back on `HashingProvider`.
         hnsw: parameters of the HNSW index; of no effect on exact search.
         path: SQLite file that keeps the rows; None keeps them in RAM only.
-        warm: build the index while opening; otherwise at the first search.
+        warm: load or build the index while opening; otherwise at the first search.
+        durability: with "normal", what a call has written survives the death of the process; with "full" a power cut,
+            too, at the price of a wait for the disk in every write. Of no effect without a path.
+        retention: what `DefaultMemoryManager.sweep` removes beside what has expired.
+        on_progress: called while vectors are read from a file into the index, with how many are done and how many there
+            are.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -48,6 +57,9 @@ class MemoryConfig:
     hnsw: HNSWConfig = field(default_factory=HNSWConfig)
     path: Path | None = None
     warm: bool = True
+    durability: Durability = "normal"
+    retention: tuple[RetentionRule, ...] = ()
+    on_progress: Callable[[int, int], object] | None = None
 
     def __post_init__(self) -> None:
         backend: object = self.backend
@@ -61,6 +73,9 @@ class MemoryConfig:
             )
         if not isinstance(self.hnsw, HNSWConfig):
             raise ConfigError(f"hnsw must be an HNSWConfig, got {type(self.hnsw).__name__}")
+        checked_durability(self.durability)
+        if not isinstance(self.retention, tuple) or not all(isinstance(one, RetentionRule) for one in self.retention):
+            raise ConfigError(f"retention must be a tuple of RetentionRule, got {self.retention!r}")
         if self.path is not None:
             object.__setattr__(self, "path", _checked_path(self.path))
 
@@ -93,6 +108,14 @@ class MemoryConfig:
     def with_warm(self, warm: bool) -> Self:  # noqa: FBT001 (the method's name says what it is)
         """Return a copy that builds the index while opening (True) or at the first search (False)."""
         return replace(self, warm=warm)
+
+    def with_durability(self, durability: Durability) -> Self:
+        """Return a copy whose writes survive a power cut ("full"), or the death of the process alone ("normal")."""
+        return replace(self, durability=durability)
+
+    def with_retention(self, *rules: RetentionRule) -> Self:
+        """Return a copy with these rules for sweeping."""
+        return replace(self, retention=rules)
 
 
 def _checked_path(path: object) -> Path | None:

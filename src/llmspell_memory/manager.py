@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import RetentionRule, SweepReport
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class DefaultMemoryManager:
     Args:
         backend: keeps the entries; any object with the members of `EpisodicBackend`. Closed with the manager.
         service: embeds texts, in the space of the backend. Not closed: it may serve others.
+        retention: what `sweep` removes beside what has expired.
 
     Raises:
         SchemaError: backend and service are of different embedding spaces.
@@ -35,7 +37,9 @@ class DefaultMemoryManager:
     be used from several threads.
     """
 
-    def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
+    def __init__(
+        self, backend: EpisodicBackend, service: EmbeddingService, *, retention: tuple[RetentionRule, ...] = ()
+    ) -> None:
         if backend.space != service.space:
             raise SchemaError(
                 f"the backend holds vectors of {backend.space}, the service makes those of {service.space}; give it "
@@ -43,6 +47,7 @@ class DefaultMemoryManager:
             )
         self._backend = backend
         self._service = service
+        self._retention = retention
         self._episodic = EpisodicMemory(backend, service)
 
     @classmethod
@@ -81,9 +86,19 @@ class DefaultMemoryManager:
             logger.info(
                 "HNSW parameters: m=%d, ef_construction=%d, ef_search=%d", hnsw.m, hnsw.ef_construction, hnsw.ef_search
             )
+        backend: EpisodicBackend
         if config.path is None:
-            return cls(LocalBackend(service.space, hnsw=hnsw), service)
-        return cls(SQLiteBackend(config.path, service.space, hnsw=hnsw, warm=config.warm), service)
+            backend = LocalBackend(service.space, hnsw=hnsw)
+        else:
+            backend = SQLiteBackend(
+                config.path,
+                service.space,
+                hnsw=hnsw,
+                warm=config.warm,
+                durability=config.durability,
+                on_progress=config.on_progress,
+            )
+        return cls(backend, service, retention=config.retention)
 
     @property
     def episodic(self) -> EpisodicMemory:
@@ -101,6 +116,11 @@ class DefaultMemoryManager:
         return self._service
 
     @property
+    def retention(self) -> tuple[RetentionRule, ...]:
+        """What `sweep` removes beside what has expired."""
+        return self._retention
+
+    @property
     def backend_name(self) -> str:
         """Which view answers searches: "HNSW" or "InMemory"."""
         return str(EpisodicBackendType.HNSW if self._backend.hnsw else EpisodicBackendType.IN_MEMORY)
@@ -115,6 +135,10 @@ class DefaultMemoryManager:
             cache_hits=self._service.hits,
             cache_misses=self._service.misses,
         )
+
+    def sweep(self) -> SweepReport:
+        """Delete what has expired and what the configured retention no longer keeps; see `EpisodicMemory.sweep`."""
+        return self._episodic.sweep(*self._retention)
 
     def set_ef_search(self, ef_search: int) -> None:
         """Change how many candidates an HNSW search keeps; the next search uses it.

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import InputError, NotFoundError
-from llmspell_memory.types import EpisodicEntry, Filter
+from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from numpy.typing import ArrayLike
 
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import Hit, Matrix, SessionSummary, Vector
+    from llmspell_memory.types import Hit, Matrix, RetentionRule, SessionSummary, Vector
 
 _EVERYTHING = Filter()
 
@@ -118,9 +119,77 @@ class EpisodicMemory:
 
     def delete(self, where: Filter, *, everything: bool = False) -> int:
         """Delete entries that match and return how many; a filter without conditions needs `everything=True`."""
-        if checked_where(where).is_everything and not everything:
-            raise InputError("this filter has no condition and would delete everything; say so with everything=True")
-        return self._backend.delete(where)
+        return self._backend.delete(_deliberate(where, everything=everything))
+
+    def forget(self, where: Filter, *, everything: bool = False) -> ForgetReceipt:
+        """Erase entries that match, expired ones among them, for good, and return a receipt.
+
+        Gone when this returns: rows, vectors, their places in the index and in its file, copies in the store's log and
+        free space (of what was deleted or replaced earlier, too), and cached embeddings of the texts. For that the
+        store's file is rewritten, which takes as long as copying it.
+
+        Args:
+            where: which entries; a filter without conditions needs `everything=True`.
+            everything: that all entries are meant.
+
+        Raises:
+            UnavailableError: the entries are deleted, but other processes were reading all the time and hold old copies
+                open. The same call again, or the next opening of the store, finishes the erasing.
+            StorageError: the same, where the file cannot be rewritten.
+        """
+        where = dataclasses.replace(_deliberate(where, everything=everything), expired=None)
+        began = datetime.now(UTC)
+        # Before and after: should this be cut off in between, nobody would know any more which texts to discard.
+        self._service.forget({entry.content for entry in self._backend.scan(where)})
+        erased = self._backend.forget(where)
+        texts = {one.content for one in erased}
+        self._service.forget(texts)
+        return ForgetReceipt(
+            where=where,
+            entries=len(erased),
+            ids=tuple((one.namespace, one.id) for one in erased),
+            sessions=len({(one.namespace, one.session_id) for one in erased}),
+            texts=len(texts),
+            began=began,
+            finished=datetime.now(UTC),
+        )
+
+    def sweep(self, *rules: RetentionRule) -> SweepReport:
+        """Delete what has expired, and what `rules` no longer keep, and return what that was.
+
+        Nothing is swept by itself. What has expired is invisible at once; what is too old or too many is there until a
+        sweep.
+
+        Args:
+            rules: limits of age and number, for a namespace each.
+        """
+        now = datetime.now(UTC)
+        removals = [
+            Removal(reason="expired", namespace=namespace, entries=self._backend.delete(where))
+            for namespace in self._namespaces(Filter(expired=True))
+            for where in [Filter(expired=True, namespace=namespace, below=False)]
+        ]
+        for rule in rules:
+            for namespace in self._namespaces(Filter(namespace=rule.namespace)):
+                alone = Filter(namespace=namespace, below=False)
+                if rule.max_age is not None:
+                    gone = self._backend.delete(dataclasses.replace(alone, until=now - rule.max_age))
+                    removals.append(Removal(reason="too old", namespace=namespace, entries=gone))
+                if rule.max_entries is not None:
+                    gone = self._keep_newest(rule.max_entries, alone)
+                    removals.append(Removal(reason="too many", namespace=namespace, entries=gone))
+        return SweepReport(removals=tuple(one for one in removals if one.entries), at=now)
+
+    def _namespaces(self, where: Filter) -> list[tuple[str, ...]]:
+        """Return the namespaces of entries that match, each once."""
+        return sorted({line.namespace for line in self._backend.sessions(where)})
+
+    def _keep_newest(self, count: int, where: Filter) -> int:
+        excess = self._backend.count(where) - count
+        if excess <= 0:
+            return 0
+        oldest = [entry.id for entry in self._backend.scan(where, limit=excess)]
+        return self._backend.delete(dataclasses.replace(where, ids=frozenset(oldest)))
 
     def list_sessions_with_unprocessed(self, *, namespace: tuple[str, ...] = ()) -> list[str]:
         """Return ids of sessions that have unprocessed entries, latest activity first, each once."""
@@ -188,6 +257,13 @@ def checked_where(where: object) -> Filter:
     """Return `where` if it is a Filter."""
     if not isinstance(where, Filter):
         raise InputError(f"where must be a Filter such as Filter(session_id=...), got {type(where).__name__}")
+    return where
+
+
+def _deliberate(where: Filter, *, everything: bool) -> Filter:
+    """Return `where`, unless it would delete everything by oversight."""
+    if checked_where(where).is_everything and not everything:
+        raise InputError("this filter has no condition and would delete everything; say so with everything=True")
     return where
 
 

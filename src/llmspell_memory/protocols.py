@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BackendStats,
         EmbeddingSpace,
         EpisodicEntry,
+        Erased,
         Filter,
         Hit,
         HNSWConfig,
@@ -125,6 +126,13 @@ class EpisodicBackend(Protocol):
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
+        ...
+
+    def forget(self, where: Filter) -> list[Erased]:
+        """Delete what matches and leave no trace of it, in files or in the index; return what was erased.
+
+        Once this returns, what was deleted earlier has left no trace either.
+        """
         ...
 
     def count(self, where: Filter) -> int:

@@ -63,7 +63,7 @@ def changes(backend: SQLiteBackend, since: int = 0) -> list[Changes]:
     """Read the feed of changes to its end."""
     batches: list[Changes] = []
     with backend._connections.read() as db:
-        while batch := backend._changes(db, since):
+        while batch := backend._view._source.changes(db, since):
             batches.append(batch)
             since = batch.reached
     return batches
@@ -105,7 +105,7 @@ def test_other_files_are_refused_unharmed(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_version_is_refused(path: Path, backend: SQLiteBackend) -> None:
     """A schema version beyond this one is a SchemaError that says to upgrade."""
     backend.close()
-    with sqlite3.connect(path) as db:
+    with connection.connect(path, mode="rw") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
@@ -125,7 +125,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path, backend: SQLiteBackend
 def test_a_row_that_cannot_be_read_is_named(path: Path, backend: SQLiteBackend, damage: str, named: str) -> None:
     """A damaged row is a CorruptDataError with the entry's id, never a wrong entry."""
     backend.add(some(3))
-    with sqlite3.connect(path) as db:
+    with connection.connect(path, mode="rw") as db:
         db.execute(damage)
     db.close()
     with pytest.raises(CorruptDataError, match=named):
@@ -139,7 +139,7 @@ def test_a_damaged_vector_stops_the_index_with_its_label(path: Path, backend: SQ
     """Building the index over a vector of the wrong size, or of NaN, is a CorruptDataError, not a wrong index."""
     backend.add(some(3))
     backend.close()
-    with sqlite3.connect(path) as db:
+    with connection.connect(path, mode="rw") as db:
         db.execute(f"UPDATE vectors_1 SET vector = {blob} WHERE label = 2")  # noqa: S608 (the test's own)
     db.close()
     with pytest.raises(CorruptDataError, match="label 2"):
@@ -149,7 +149,7 @@ def test_a_damaged_vector_stops_the_index_with_its_label(path: Path, backend: SQ
 def test_damaged_metadata_is_told_by_a_filter_too(path: Path, backend: SQLiteBackend) -> None:
     """A metadata filter that meets unreadable metadata raises CorruptDataError rather than passing the row over."""
     backend.add(some(3))
-    with sqlite3.connect(path) as db:
+    with connection.connect(path, mode="rw") as db:
         db.execute("""UPDATE entries SET metadata = '{"k":"v"' WHERE id = 'n1'""")
     db.close()
     with pytest.raises(CorruptDataError, match="metadata"):
@@ -159,7 +159,7 @@ def test_damaged_metadata_is_told_by_a_filter_too(path: Path, backend: SQLiteBac
 def test_a_failed_batch_leaves_nothing(path: Path, backend: SQLiteBackend) -> None:
     """A batch that fails in the middle is rolled back whole, and the store goes on."""
     backend.add(some(2))
-    with sqlite3.connect(path) as db:
+    with connection.connect(path, mode="rw") as db:
         db.execute("CREATE TRIGGER no BEFORE INSERT ON entries WHEN NEW.id = 'n4' BEGIN SELECT RAISE(ABORT, 'no'); END")
     db.close()
     with pytest.raises(StorageError, match="no"):

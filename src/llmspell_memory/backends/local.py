@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 from collections import defaultdict
+from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +15,7 @@ import numpy as np
 from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError
-from llmspell_memory.types import BackendStats, Hit, SessionSummary
+from llmspell_memory.types import BackendStats, Erased, Hit, SessionSummary
 from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class LocalBackend:
     def __init__(self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None) -> None:
         self._space = space
         self._rows = _Rows()
-        self._view = IndexView(space, hnsw, rows=lambda: self._rows, changes=self._changes)
+        self._view = IndexView(space, hnsw, source=_Feed(self._rows, space))
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -48,19 +50,6 @@ class LocalBackend:
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw
-
-    def _changes(self, rows: _Rows, since: int) -> Changes | None:
-        if rows.seq <= since:
-            return None
-        labels = rows.changed_after(since)
-        live = [label for label in labels if label in rows.entries]
-        vectors = [rows.entries[label].embedding for label in live]
-        return Changes(
-            reached=rows.seq,
-            gone=np.array([label for label in labels if label not in rows.entries], np.int64),
-            labels=np.array(live, np.int64),
-            vectors=np.array(vectors, np.float32).reshape(len(live), self._space.dimensions),
-        )
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
@@ -84,7 +73,7 @@ class LocalBackend:
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         moment, among = self._view.moment, None
-        if not where.is_everything:
+        if not where.is_everything or self._rows.may_have_expired:
             with self._rows as rows:
                 moment, among = rows.seq, rows.labels(where)
         if self._view.moment == moment is not None:
@@ -106,12 +95,14 @@ class LocalBackend:
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
+        return len(self.forget(where))
+
+    def forget(self, where: Filter) -> list[Erased]:
+        """Delete what matches, its place in the index zeroed, and return what it was. There are no files."""
         with self._rows as rows:
-            labels = rows.matching(where)
-            for label in labels:
-                rows.drop(label)
+            gone = [rows.drop(label) for label in rows.matching(where)]
         self._view.catch_up()
-        return len(labels)
+        return [Erased(entry.namespace, entry.id, entry.session_id, entry.content) for entry in gone]
 
     def count(self, where: Filter) -> int:
         """Return how many entries match."""
@@ -166,6 +157,33 @@ class LocalBackend:
         self._view.release()
 
 
+class _Feed:
+    """The rows as the index sees them, a `Source`."""
+
+    def __init__(self, rows: _Rows, space: EmbeddingSpace) -> None:
+        self._rows = rows
+        self._space = space
+
+    def open(self) -> _Rows:
+        return self._rows
+
+    def changes(self, rows: _Rows, since: int) -> Changes | None:
+        if rows.seq <= since:
+            return None
+        labels = rows.changed_after(since)
+        live = [label for label in labels if label in rows.entries]
+        vectors = [rows.entries[label].embedding for label in live]
+        return Changes(
+            reached=rows.seq,
+            gone=np.array([label for label in labels if label not in rows.entries], np.int64),
+            labels=np.array(live, np.int64),
+            vectors=np.array(vectors, np.float32).reshape(len(live), self._space.dimensions),
+        )
+
+    def pending(self, rows: _Rows, since: int) -> int:
+        return sum(label in rows.entries for label in rows.changed_after(since))
+
+
 class _Rows:
     """Entries by label, the labels by id and by session, and a log of which label last changed when.
 
@@ -182,6 +200,7 @@ class _Rows:
         self._by_session: defaultdict[str, dict[int, None]] = defaultdict(dict)
         self._label_at: dict[int, int] = {}  # sequence number -> label, oldest first; each label once
         self._changed_at: dict[int, int] = {}
+        self._expiring: list[tuple[datetime, int]] = []  # a heap; what it says of a label may be out of date
 
     def __enter__(self) -> Self:
         self._lock.acquire()
@@ -197,7 +216,7 @@ class _Rows:
         """Let go of everything; entering again is a ClosedError."""
         with self._lock:
             self._closed = True
-            for held in (self.entries, self._by_id, self._by_session, self._label_at, self._changed_at):
+            for held in (self.entries, self._by_id, self._by_session, self._label_at, self._changed_at, self._expiring):
                 held.clear()
 
     def put(self, entry: EpisodicEntry) -> None:
@@ -211,22 +230,39 @@ class _Rows:
         self.entries[label] = own(entry)
         self._by_id[entry.id][label] = None
         self._by_session[entry.session_id][label] = None
+        if entry.expires_at is not None:
+            heapq.heappush(self._expiring, (entry.expires_at, label))
         self._note(label)
 
     def mark(self, label: int) -> None:
         self.entries[label] = self.entries[label].changed(processed=True)
         self.seq += 1
 
-    def drop(self, label: int) -> None:
-        self._forget(label)
+    def drop(self, label: int) -> EpisodicEntry:
+        entry = self._forget(label)
         self._note(label)
+        return entry
 
-    def _forget(self, label: int) -> None:
+    def _forget(self, label: int) -> EpisodicEntry:
         entry = self.entries.pop(label)
         for labels, key in ((self._by_id, entry.id), (self._by_session, entry.session_id)):
             del labels[key][label]
             if not labels[key]:
                 del labels[key]
+        return entry
+
+    @property
+    def may_have_expired(self) -> bool:
+        """Whether some entry has expired by now, or had before it was changed."""
+        return bool(self._expiring) and self._expiring[0][0] <= datetime.now(UTC)
+
+    def _drop_expiries(self) -> None:
+        """Drop what is out of date at the top of the heap."""
+        while self._expiring:
+            expires_at, label = self._expiring[0]
+            if label in self.entries and self.entries[label].expires_at == expires_at:
+                return
+            heapq.heappop(self._expiring)
 
     def matching(self, where: Filter) -> list[int]:
         """Labels of the entries that match, in the order they were added."""
@@ -236,11 +272,13 @@ class _Rows:
             near = sorted(self._by_session.get(where.session_id, ()))
         else:
             near = self.entries
-        return [label for label in near if where.matches(self.entries[label])]
+        now = datetime.now(UTC)
+        return [label for label in near if where.matches(self.entries[label], now=now)]
 
     def labels(self, where: Filter) -> Labels | None:
         """The same as an array; None where everything matches."""
-        return None if where.is_everything else np.array(self.matching(where), np.int64)
+        self._drop_expiries()
+        return None if where.is_everything and not self.may_have_expired else np.array(self.matching(where), np.int64)
 
     def hits(self, labels: Labels, scores: Vector) -> list[Hit]:
         return [

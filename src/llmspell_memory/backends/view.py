@@ -1,6 +1,7 @@
 """A vector index as a view of rows: it knows up to which sequence number it has read, and catches up from there.
 
-Opening a store, another process's writes, a new `m`, exact to HNSW and back are all the one act `catch_up`.
+Opening a store, another process's writes, a new `m`, exact to HNSW and back are all the one act `catch_up`. An index
+that was saved is a view that has read far already.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from llmspell_memory.index import ExactIndex, HNSWIndex
 
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
     from llmspell_memory.types import EmbeddingSpace, HNSWConfig, IndexStats, Matrix, Vector
     from llmspell_memory.types.arrays import Labels
 
+    Progress: TypeAlias = Callable[[int, int], object]
+
 logger = logging.getLogger(__name__)
 
 Index: TypeAlias = ExactIndex | HNSWIndex
 
 Rows = TypeVar("Rows")
 """What a backend reads its rows from, at one moment: a read transaction, or dictionaries under a lock."""
+
+_WORTH_SAYING: Final = 4096
+"""Changes that take so long to read, some tenths of a second, that the log tells of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +44,31 @@ class Changes:
     vectors: Matrix
 
 
+class Source(Protocol[Rows]):
+    """The rows that a view is of."""
+
+    def open(self) -> AbstractContextManager[Rows]:
+        """Return rows of one moment, for reading."""
+        ...
+
+    def changes(self, rows: Rows, since: int) -> Changes | None:
+        """Return the next batch of what happened after a sequence number, None where nothing did."""
+        ...
+
+    def pending(self, rows: Rows, since: int) -> int:
+        """Return how many vectors were put after a sequence number; after 0 these are all."""
+        ...
+
+
 class IndexView(Generic[Rows]):
     """The index of one backend.
 
     Args:
         space: width and metric of the vectors.
         hnsw: parameters of an HNSW index; None for the exact one.
-        rows: opens the rows for reading.
-        changes: returns the next batch of what happened to the rows after a sequence number, None where nothing did.
+        source: the rows.
+        saved: returns an index of these rows with these parameters, and the number it shows; None where there is none.
+        on_progress: called while vectors are read, with how many are done and how many there are.
     """
 
     def __init__(
@@ -53,12 +76,14 @@ class IndexView(Generic[Rows]):
         space: EmbeddingSpace,
         hnsw: HNSWConfig | None,
         *,
-        rows: Callable[[], AbstractContextManager[Rows]],
-        changes: Callable[[Rows, int], Changes | None],
+        source: Source[Rows],
+        saved: Callable[[Rows, HNSWConfig], tuple[HNSWIndex, int] | None] | None = None,
+        on_progress: Progress | None = None,
     ) -> None:
         self._space = space
-        self._rows = rows
-        self._changes = changes
+        self._source = source
+        self._saved = saved
+        self._on_progress = on_progress
         self._index = self._new(hnsw)
         self._seen = 0
         self._moment: int | None = 0
@@ -80,29 +105,67 @@ class IndexView(Generic[Rows]):
         return self._moment
 
     @property
+    def index(self) -> Index:
+        """The index itself."""
+        return self._index
+
+    @property
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
         return self._index.config if isinstance(self._index, HNSWIndex) else None
 
-    def catch_up(self, rows: Rows | None = None) -> None:
+    def catch_up(self, rows: Rows | None = None) -> int:
         """Read what happened since the last time, from `rows` or batch by batch from rows opened anew.
 
         Interrupted, it goes on from there the next time; a change seen twice changes nothing.
+
+        Returns:
+            The number reached.
         """
         with self.lock:
             self._moment = None
+            if not self._seen:
+                self._index, self._seen = self._beginning(self.hnsw, rows)
             self._seen = self._read_into(self._index, self._seen, rows)
             self._moment = self._seen
+            return self._seen
+
+    def _beginning(self, hnsw: HNSWConfig | None, rows: Rows | None = None) -> tuple[Index, int]:
+        """Return an index to begin with, and the number it shows.
+
+        That is the saved one, brought up to date, if it then has as many vectors as there are rows; else an empty one.
+        """
+        if self._saved is not None and hnsw is not None:
+            with self._opened(rows) as opened:
+                if loaded := self._saved(opened, hnsw):
+                    index, seen = loaded
+                    seen = self._read_into(index, seen, opened)
+                    if len(index) == self._source.pending(opened, 0):
+                        return index, seen
+                    logger.warning("The saved index does not fit its rows; it is built anew")
+        return self._new(hnsw), 0
+
+    def _opened(self, rows: Rows | None) -> AbstractContextManager[Rows]:
+        return nullcontext(rows) if rows is not None else self._source.open()
 
     def _read_into(self, index: Index, seen: int, rows: Rows | None = None) -> int:
+        done, total = 0, None
         while True:
-            with nullcontext(rows) if rows is not None else self._rows() as opened:
-                batch = self._changes(opened, seen)
-            if batch is None:
-                return seen
+            with self._opened(rows) as opened:
+                batch = self._source.changes(opened, seen)
+                if batch is None:
+                    break
+                if total is None:
+                    total = self._source.pending(opened, seen)
+                    if total >= _WORTH_SAYING:
+                        logger.info("Reading %d vectors into the %s index", total, index.stats().kind)
             index.remove(batch.gone)
             index.add(batch.labels, batch.vectors, threads=None)
             seen = batch.reached
+            done += len(batch.labels)
+            if self._on_progress and done:
+                self._on_progress(done, max(total, done))
+        return seen
 
     def search(self, vector: Vector, k: int, among: Labels | None) -> tuple[Labels, Vector]:
         """Return labels and scores of the nearest."""
@@ -118,8 +181,8 @@ class IndexView(Generic[Rows]):
             return False
         with self._rebuilding:
             asked = self.hnsw
-            fresh = self._new(hnsw)
-            seen = self._read_into(fresh, 0)
+            fresh, seen = (self._new(hnsw), 0) if rebuild else self._beginning(hnsw)
+            seen = self._read_into(fresh, seen)
             with self.lock:
                 self.catch_up()  # so that whoever follows the changes is told of all of them while there is no moment
                 changed = self.hnsw != asked  # by an ef_search set meanwhile

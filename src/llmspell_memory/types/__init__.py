@@ -6,23 +6,30 @@ from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats,
 from llmspell_memory.types.filter import Filter
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
-from llmspell_memory.types.settings import BatchLimits, HNSWConfig
+from llmspell_memory.types.retention import Erased, ForgetReceipt, Removal, RetentionRule, SweepReport
+from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig
 from llmspell_memory.types.space import EmbeddingSpace, Metric
 
 __all__ = [
     "JSON",
     "BackendStats",
     "BatchLimits",
+    "Durability",
     "EmbeddingSpace",
     "EpisodicEntry",
+    "Erased",
     "Filter",
+    "ForgetReceipt",
     "HNSWConfig",
     "Hit",
     "IndexStats",
     "Matrix",
     "MemoryStats",
     "Metric",
+    "Removal",
+    "RetentionRule",
     "SessionSummary",
+    "SweepReport",
     "Vector",
     "new_id",
 ]

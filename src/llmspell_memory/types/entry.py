@@ -38,6 +38,7 @@ class EpisodicEntry:
         ingestion_time: when it was learned; the first one stays when an id is added again.
         metadata: any JSON object.
         processed: whether some later step (a summary, a distillation) has read it.
+        expires_at: from this moment on it is invisible, and the next sweep removes it; None for never.
         embedding: its vector, float32 of shape (dimensions,); None until it is stored.
 
     Raises:
@@ -54,6 +55,7 @@ class EpisodicEntry:
     ingestion_time: datetime = field(default_factory=_now)
     metadata: Mapping[str, JSON] = field(default_factory=dict, hash=False)
     processed: bool = False
+    expires_at: datetime | None = None
     embedding: Vector | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class EpisodicEntry:
         put(self, "namespace", checked_namespace(self.namespace))
         put(self, "timestamp", checked_moment(self.timestamp, name="timestamp"))
         put(self, "ingestion_time", checked_moment(self.ingestion_time, name="ingestion_time"))
+        if self.expires_at is not None:
+            put(self, "expires_at", checked_moment(self.expires_at, name="expires_at"))
         put(self, "metadata", json.checked_object(self.metadata, name="metadata"))
         if self.embedding is not None:
             own = as_vector(self.embedding).copy()  # the caller may go on using theirs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import InputError
@@ -11,8 +12,6 @@ from llmspell_memory.types import json
 from llmspell_memory.types.text import checked_moment, checked_namespace, checked_text
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from llmspell_memory.types.entry import EpisodicEntry
     from llmspell_memory.types.json import JSON
 
@@ -30,6 +29,8 @@ class Filter:
         processed: the flag has this value.
         metadata: every key given is there with an equal value; numbers compare by value, true is not 1.
         namespace: its namespace starts with these segments; () lets every namespace pass.
+        below: whether namespaces below `namespace` pass, too; False for that one alone.
+        expired: False lets pass what has not expired (see `EpisodicEntry.expires_at`), True what has, None both.
         ids: the id is one of these; an empty collection lets nothing pass.
 
     Raises:
@@ -44,6 +45,8 @@ class Filter:
     processed: bool | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict, hash=False)
     namespace: tuple[str, ...] = ()
+    below: bool = True
+    expired: bool | None = False
     ids: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
@@ -54,8 +57,11 @@ class Filter:
         for name in ("since", "until", "known_by"):
             if (moment := getattr(self, name)) is not None:
                 put(self, name, checked_moment(moment, name=name))
-        if self.processed is not None and not isinstance(self.processed, bool):
-            raise InputError(f"processed must be a bool or None, got {type(self.processed).__name__}")
+        for name in ("processed", "expired"):
+            if (flag := getattr(self, name)) is not None and not isinstance(flag, bool):
+                raise InputError(f"{name} must be a bool or None, got {type(flag).__name__}")
+        if not isinstance(self.below, bool):
+            raise InputError(f"below must be a bool, got {type(self.below).__name__}")
         put(self, "metadata", json.checked_object(self.metadata, name="metadata"))
         put(self, "namespace", checked_namespace(self.namespace))
         if self.ids is not None:
@@ -63,11 +69,12 @@ class Filter:
 
     @property
     def is_everything(self) -> bool:
-        """Whether no condition is given, so that every entry passes."""
+        """Whether no condition is given, so that every entry passes that has not expired."""
         return self == _EVERYTHING
 
-    def matches(self, entry: EpisodicEntry) -> bool:
-        """Say whether `entry` passes; what this says is what every backend must do."""
+    def matches(self, entry: EpisodicEntry, *, now: datetime | None = None) -> bool:
+        """Say whether `entry` passes at the moment `now`, this one if None; every backend must do what this says."""
+        expires_at = entry.expires_at
         return (
             (self.session_id is None or entry.session_id == self.session_id)
             and (self.role is None or entry.role == self.role)
@@ -76,12 +83,17 @@ class Filter:
             and (self.known_by is None or entry.ingestion_time <= self.known_by)
             and (self.processed is None or entry.processed == self.processed)
             and (self.ids is None or entry.id in self.ids)
-            and entry.namespace[: len(self.namespace)] == self.namespace
+            and entry.namespace[: len(self.namespace) if self.below else None] == self.namespace
+            and (self.expired is None or self.expired == (expires_at is not None and expires_at <= (now or _now())))
             and json.contains(entry.metadata, self.metadata)
         )
 
 
 _EVERYTHING = Filter()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _checked_ids(ids: object) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 from llmspell_memory.errors import ConfigError
 
@@ -88,3 +88,14 @@ class BatchLimits:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"BatchLimits.{name} must be a positive integer, got {value!r}")
+
+
+Durability: TypeAlias = Literal["normal", "full"]
+"""Whether a write that returned survives the death of the process alone, or a power cut, too."""
+
+
+def checked_durability(value: object) -> Durability:
+    """Return `value` if it is a durability, else raise a ConfigError."""
+    if value not in get_args(Durability):
+        raise ConfigError(f'durability must be "normal" or "full", got {value!r}')
+    return value  # type: ignore[return-value]  # checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,34 +13,39 @@ import numpy as np
 
 from llmspell_memory.backends.checks import checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections
+from llmspell_memory.backends.sqlite.feed import Feed, last_seq, take_seqs
+from llmspell_memory.backends.sqlite.index_file import IndexFile
 from llmspell_memory.backends.sqlite.recent import RecentEntries
 from llmspell_memory.backends.sqlite.rows import (
-    COLUMNS,
+    microseconds,
     moment,
     packed_vector,
     to_entry,
     to_row,
     unpacked_namespace,
-    unpacked_vectors,
 )
 from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
+from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.sqlite.where import condition
-from llmspell_memory.backends.view import Changes, IndexView
-from llmspell_memory.errors import ClosedError, ConfigError, StorageError
-from llmspell_memory.types import BackendStats, Hit, SessionSummary
+from llmspell_memory.backends.view import IndexView
+from llmspell_memory.errors import ClosedError, ConfigError, CorruptDataError, StorageError
+from llmspell_memory.index import HNSWIndex
+from llmspell_memory.types import BackendStats, Erased, Hit, SessionSummary
 from llmspell_memory.types.entry import own
+from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+    from llmspell_memory.backends.sqlite.where import Parameter
+    from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
 
 logger = logging.getLogger(__name__)
 
 _PAGE: Final = 512
-"""Rows taken at a time while scanning or by their labels, vectors while catching up."""
+"""Rows taken at a time while scanning or by their labels."""
 
 
 class SQLiteBackend:
@@ -49,7 +55,10 @@ class SQLiteBackend:
         path: of the file, made when it does not exist; beside it stand its write-ahead log and shared memory.
         space: of the vectors; recorded in a new file, compared with the record of an old one. None: as recorded.
         hnsw: parameters of an HNSW index; None for exact search.
-        warm: build the index now; otherwise at the first search.
+        warm: load or build the index now; otherwise at the first search.
+        durability: with "normal", what a call has written survives the death of the process; with "full" a power cut,
+            too, at the price of a wait for the disk in every write.
+        on_progress: called while vectors are read into the index, with how many are done and how many there are.
 
     Raises:
         SchemaError: the file holds another embedding space, or belongs to a newer version or another application.
@@ -63,6 +72,8 @@ class SQLiteBackend:
         *,
         hnsw: HNSWConfig | None = None,
         warm: bool = True,
+        durability: Durability = "normal",
+        on_progress: Callable[[int, int], object] | None = None,
     ) -> None:
         if str(path) == ":memory:":
             raise ConfigError("a SQLiteBackend needs a file; leave the path out (LocalBackend) to keep rows in RAM")
@@ -70,7 +81,9 @@ class SQLiteBackend:
         if space is None and not self._path.exists():
             raise StorageError(f"there is no store at {self._path}")
         name = str(self._path)
-        self._connections = Connections(self._path, check=partial(check_ours, name=name))
+        self._connections = Connections(
+            self._path, durability=checked_durability(durability), check=partial(check_ours, name=name)
+        )
         try:
             with self._connections.read() as db:
                 settled = settled_space(db, space, name=name)
@@ -78,12 +91,16 @@ class SQLiteBackend:
                 with self._connections.write() as db:
                     settled = settle(db, space, name=name)
             number, self._space = settled
-            self._sql = _Statements(number)
+            self._sql = Statements(number)
             self._recent = RecentEntries()
-            self._view = IndexView(self._space, hnsw, rows=self._connections.read, changes=self._changes)
+            feed = Feed(self._connections, self._sql, self._recent, dimensions=self._space.dimensions)
+            self._file = IndexFile(self._path, self._space, number=number)
+            self._view = IndexView(self._space, hnsw, source=feed, saved=self._file.load, on_progress=on_progress)
             self._warm = warm
+            self._resume_erasing()
             if warm:
                 self._view.catch_up()
+                self._save_index()
         except BaseException:
             self._connections.close()
             raise
@@ -98,38 +115,44 @@ class SQLiteBackend:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw
 
-    def _changes(self, db: sqlite3.Connection, since: int) -> Changes | None:
-        reached = _seq(db)
-        if reached <= since:
-            return None
-        page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
-        if len(page) == _PAGE:
-            reached = page[-1][0]
-        gone = [label for (label,) in db.execute(self._sql.gone, (since, reached))]
-        labels = [label for _, label, _ in page]
-        if len(gone) + len(labels) == reached - since:  # every number is told of, so nothing but these has changed
-            self._recent.forget(gone + labels)
-        else:
-            self._recent.clear()
-        return Changes(
-            reached=reached,
-            gone=np.array(gone, np.int64),
-            labels=np.array(labels, np.int64),
-            vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._space.dimensions),
-        )
-
     def _catch_up(self) -> None:
         """Let the index see a write at once. The write is durable already, so a failure is left to the next search."""
-        if self._warm:
-            try:
+        if not self._warm:
+            return
+        try:
+            self._view.catch_up()
+        except (StorageError, ClosedError, MemoryError):
+            logger.exception("The index of %s could not read a change; the next search tries again", self._path)
+        else:
+            self._save_index()
+
+    def _save_index(self, *, closing: bool = False, now: bool = False) -> None:
+        """Save an HNSW index where that is due. What fails is logged: the rows have all that is in it."""
+        index = self._view.index
+        if not isinstance(index, HNSWIndex) or not self._view.moment:
+            return
+        if not now and not self._file.due(index, self._view.moment, closing=closing):
+            return
+        try:
+            with self._view.lock:
                 self._view.catch_up()
-            except (StorageError, ClosedError):
-                logger.exception("The index of %s could not read a change; the next search tries again", self._path)
+                with self._connections.write() as db:  # nobody else's change comes between what is shown and its record
+                    seen = self._view.catch_up(db)
+                    tag = self._file.record(db, seen)
+                self._file.save(index, seen, tag=tag)
+            if not self._is_recorded(tag):  # others have forgotten something that this file still shows
+                self._file.remove()
+        except (StorageError, ClosedError, MemoryError) as error:
+            logger.warning("The index of %s was not saved; the next opening builds it anew: %s", self._path, error)
+
+    def _is_recorded(self, tag: int) -> bool:
+        with self._connections.read() as db:
+            return db.execute("SELECT 1 FROM snapshots WHERE tag = ?", (tag,)).fetchone() is not None
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
         with self._connections.write() as db:
-            first = _take_seqs(db, len(entries))
+            first = take_seqs(db, len(entries))
             for seq, entry in enumerate(entries, start=first):
                 row = to_row(entry)
                 db.execute(self._sql.put_entry, row)
@@ -139,8 +162,8 @@ class SQLiteBackend:
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
-        clause, parameters = condition(where)
         with self._connections.read() as db:
+            clause, parameters = self._condition(db, where)
             rows = db.execute(self._sql.scan.format(where=clause), (*parameters, -1 if limit is None else limit))
             while page := rows.fetchmany(_PAGE):
                 for row in page:
@@ -149,7 +172,6 @@ class SQLiteBackend:
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._warm = True
-        self._connections.check_open()
         hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
         if hits is None:
             hits = self._by_one_transaction(vector, k, where)
@@ -157,13 +179,19 @@ class SQLiteBackend:
             with self._view.lock, self._connections.read() as db:
                 self._view.catch_up(db)
                 hits = self._hits(db, vector, k, where)
+        if hits is None:
+            raise CorruptDataError(
+                f"{self._path} is damaged: its index and its rows do not have the same entries; run "
+                "`llmspell-memory check`, which says what is wrong"
+            )
         return hits
 
     def _by_one_statement(self, vector: Vector, k: int) -> list[Hit] | None:
         """Search, and read rows and sequence number at once; None where the index may have shown another moment.
 
         The rows are of the index's moment if theirs is the number it had before and after: of what was acknowledged
-        before the search began nothing is missing, and what came later is in neither.
+        before the search began nothing is missing, and what came later is in neither. Where something has expired, not
+        all that the index knows may be shown, and that is None, too.
         """
         moment = self._view.moment
         if moment is None:
@@ -173,7 +201,10 @@ class SQLiteBackend:
         known = self._recent.find(found)
         unknown = [label for label in found if label not in known]
         rows = self._connections.fetch(self._sql.some(len(unknown)), unknown)
-        if not rows or not rows[0][-1] == moment == self._view.moment:
+        if not rows:
+            return None
+        *_, read_at, next_expiry = rows[0]
+        if not read_at == moment == self._view.moment or (next_expiry is not None and next_expiry <= _now()):
             return None
         if unknown:
             read = self._entries(rows)
@@ -184,19 +215,22 @@ class SQLiteBackend:
     def _by_one_transaction(self, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
         """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
         with self._connections.read() as db:
-            moment = _seq(db)
+            moment = last_seq(db)
             if self._view.moment != moment:
                 return None
             hits = self._hits(db, vector, k, where)
             return hits if self._view.moment == moment else None
 
-    def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit]:
+    def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+        """Search; None where index and rows do not fit."""
         among = None
-        if not where.is_everything:
-            clause, parameters = condition(where)
+        clause, parameters = self._condition(db, where)
+        if clause != "TRUE":
             rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
             among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
         labels, scores = self._view.search(vector, k, among)
+        if among is not None and len(labels) != min(k, len(among)):
+            return None
         found = labels.tolist()
         entries = self._recent.find(found)
         unknown = [label for label in found if label not in entries]
@@ -205,43 +239,92 @@ class SQLiteBackend:
             entries |= self._entries(db.execute(self._sql.some(len(page)), page))
         return _joined(entries, found, scores)
 
+    def _condition(self, db: sqlite3.Connection, where: Filter) -> tuple[str, list[Parameter]]:
+        """Return the filter as SQL. Where nothing has expired by now, it need not be looked for in every row."""
+        next_expiry = db.execute(self._sql.next_expiry).fetchone()[0]
+        now = _now()
+        return condition(where, now=now if next_expiry is not None and next_expiry <= now else None)
+
     def _entries(self, rows: Iterable[tuple[Any, ...]]) -> dict[int, EpisodicEntry]:
-        return {row[-2]: to_entry(row[:-2], dimensions=self._space.dimensions) for row in rows}
+        return {row[-3]: to_entry(row[:-3], dimensions=self._space.dimensions) for row in rows}
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
-        clause, parameters = condition(where)
         with self._connections.write() as db:
+            clause, parameters = self._condition(db, where)
             sql = f"UPDATE entries SET processed = 1 WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
             marked = db.execute(sql, parameters).rowcount
             if marked:
-                _take_seqs(db, 1)  # that no vector has: it tells every process to read its recent entries again
+                take_seqs(db, 1)  # that no vector has: it tells every process to read its recent entries again
         self._catch_up()
         return marked
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
-        clause, parameters = condition(where)
         with self._connections.write() as db:
+            clause, parameters = self._condition(db, where)
             labels = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-            first = _take_seqs(db, len(labels))
-            db.executemany(self._sql.bury, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
-            db.executemany(self._sql.drop_vector, labels)
-            db.executemany("DELETE FROM entries WHERE label = ?", labels)
+            self._drop(db, [label for (label,) in labels])
         self._catch_up()
         return len(labels)
 
+    def _drop(self, db: sqlite3.Connection, labels: list[int]) -> None:
+        first = take_seqs(db, len(labels))
+        db.executemany(self._sql.bury, enumerate(labels, start=first))
+        each = [(label,) for label in labels]
+        db.executemany(self._sql.drop_vector, each)
+        db.executemany(self._sql.drop_entry, each)
+
+    def forget(self, where: Filter) -> list[Erased]:
+        """Delete what matches, leave no trace of it or of anything deleted before in any file, and return what it was.
+
+        Raises:
+            UnavailableError: the entries are deleted, but others were reading all the time, and what they read is still
+                in the log. The next opening, or another call, finishes that.
+            StorageError: the same, where the file cannot be rewritten (a full disk).
+        """
+        with self._connections.write() as db:
+            clause, parameters = self._condition(db, where)
+            columns = "label, namespace, id, session_id, content"
+            rows = db.execute(f"SELECT {columns} FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
+            self._drop(db, [row[0] for row in rows])
+            db.execute("DELETE FROM snapshots")
+            db.execute("UPDATE state SET erasing = 1")
+        self._erase()
+        return [Erased(unpacked_namespace(namespace), *rest) for _, namespace, *rest in rows]
+
+    def _erase(self) -> None:
+        """Rewrite every file that may hold what was deleted."""
+        self._recent.clear()
+        self._view.catch_up() if self._warm else None
+        self._file.remove()
+        self._save_index(now=True)
+        self._connections.rewrite()
+        with self._connections.write() as db:
+            db.execute("UPDATE state SET erasing = 0")
+
+    def _resume_erasing(self) -> None:
+        """Finish what a process that was killed, or kept from it, has begun."""
+        with self._connections.read() as db:
+            if not db.execute("SELECT erasing FROM state").fetchone()[0]:
+                return
+        logger.info("Erasing what was forgotten from %s", self._path)
+        try:
+            self._erase()
+        except StorageError as error:
+            logger.warning("What was forgotten is not yet erased from %s: %s", self._path, error)
+
     def count(self, where: Filter) -> int:
         """Return how many entries match."""
-        clause, parameters = condition(where)
         with self._connections.read() as db:
+            clause, parameters = self._condition(db, where)
             found = db.execute(f"SELECT count(*) FROM entries WHERE {clause}", parameters)  # noqa: S608 (bound)
             return int(found.fetchone()[0])
 
     def sessions(self, where: Filter) -> list[SessionSummary]:
         """Return one line per session, counting the entries that match, latest activity first."""
-        clause, parameters = condition(where)
         with self._connections.read() as db:
+            clause, parameters = self._condition(db, where)
             rows = db.execute(self._sql.sessions.format(where=clause), parameters).fetchall()
         return [
             SessionSummary(
@@ -260,6 +343,7 @@ class SQLiteBackend:
         self._connections.check_open()
         if self._view.configure(hnsw, rebuild=rebuild):
             self._warm = True
+            self._save_index()
 
     def stats(self) -> BackendStats:
         """Return figures about rows, index and file."""
@@ -278,68 +362,24 @@ class SQLiteBackend:
             space=self._space,
             index=index,
             memory_bytes=index.memory_bytes + self._recent.memory_bytes,
-            disk_bytes=self._connections.disk_bytes(),
+            disk_bytes=self._connections.disk_bytes() + self._file.disk_bytes,
         )
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Save the index where much has changed, and close the file; a second call does nothing."""
+        if self._connections.usable:
+            self._save_index(closing=True)
         self._connections.close()
         self._view.release()
         self._recent.clear()
 
 
-def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit]:
-    """Hits in the order of `labels`. One is missing only where the index moved on, and the caller asks again."""
-    return [
-        Hit(own(entries[label]), score)
-        for label, score in zip(labels, scores.tolist(), strict=True)
-        if label in entries
-    ]
+def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit] | None:
+    """Hits in the order of `labels`; None where the row of one is missing."""
+    if len(entries) != len(labels):
+        return None
+    return [Hit(own(entries[label]), score) for label, score in zip(labels, scores.tolist(), strict=True)]
 
 
-def _seq(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT seq FROM state").fetchone()[0])
-
-
-def _take_seqs(db: sqlite3.Connection, count: int) -> int:
-    """Reserve `count` sequence numbers and return the first."""
-    first = _seq(db) + 1
-    db.execute("UPDATE state SET seq = seq + ?", (count,))
-    return first
-
-
-class _Statements:
-    """SQL over the vectors of one space; every value is bound, only the space's number is written in."""
-
-    def __init__(self, space: int) -> None:
-        vectors = f"vectors_{space}"
-        row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
-        self._some = row.replace("vector FROM", "vector, label, (SELECT seq FROM state) FROM")
-        self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
-        self.put_entry = (
-            f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-            " ON CONFLICT (id, namespace) DO UPDATE SET session_id = excluded.session_id,"
-            " role = excluded.role, content = excluded.content, timestamp = excluded.timestamp,"
-            " metadata = excluded.metadata, processed = excluded.processed"
-        )
-        self.put_vector = (
-            f"INSERT INTO {vectors} (label, seq, vector)"  # noqa: S608
-            " SELECT label, ?, ? FROM entries WHERE id = ? AND namespace = ?"
-            " ON CONFLICT (label) DO UPDATE SET seq = excluded.seq, vector = excluded.vector"
-            " WHERE vector <> excluded.vector"
-        )
-        self.drop_vector = f"DELETE FROM {vectors} WHERE label = ?"  # noqa: S608
-        self.bury = "INSERT INTO tombstones (seq, label) VALUES (?, ?)"
-        self.changed = f"SELECT seq, label, vector FROM {vectors} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
-        self.gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
-        self.sessions = (
-            "SELECT session_id, namespace, count(*), sum(processed = 0), min(timestamp), max(timestamp)"
-            " FROM entries WHERE {where} GROUP BY namespace, session_id"
-            " ORDER BY max(timestamp) DESC, session_id, namespace"
-        )
-
-    def some(self, count: int) -> str:
-        """Rows of `count` labels, each with its label and the sequence number of the moment it was read at."""
-        if not count:
-            return "SELECT seq FROM state"
-        return f"{self._some} WHERE label IN ({', '.join('?' * count)})"
+def _now() -> int:
+    return microseconds(datetime.now(UTC))

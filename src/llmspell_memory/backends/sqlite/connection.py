@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from llmspell_memory.backends.sqlite import pages
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.types import json
 
@@ -15,16 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from llmspell_memory.types import Durability
+
+_T = TypeVar("_T")
+
 _WAIT_SECONDS: Final = 30.0
-"""How long a writer waits for another process's transaction before `UnavailableError`."""
+"""How long one process waits for another before `UnavailableError`."""
+
+_PAUSES: Final = (0.0002, 0.004)
+"""Seconds between two tries for the lock, drawn at random: of several writers none is always the last to look."""
 
 _MOST_IDLE: Final = 8
 """Connections kept for readers to come."""
 
+_LOG_BYTES: Final = 64 * 2**20
+"""A write-ahead log longer than this is folded into the file even where that waits for readers, up to `_FOLD_MS`."""
+
+_FOLD_MS: Final = 250
+
 _ABANDONED: Final[list[Connections]] = []
 """What a forked process inherited and must neither use nor close."""
 
-_BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CAUSES: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -41,12 +56,16 @@ def translated(path: Path) -> Iterator[None]:
     """The border to sqlite3: every error of the driver leaves as one of ours, with the cause kept."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, MemoryError) as error:
         raise _ours(error, path) from error
 
 
-def _ours(error: sqlite3.Error, path: Path) -> StorageError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+def _ours(error: sqlite3.Error | MemoryError, path: Path) -> StorageError:
+    if isinstance(error, MemoryError):
+        return UnavailableError(f"{path}: not enough memory; try again when there is more")
+    code = _code(error)
+    if code == sqlite3.SQLITE_IOERR and (found := pages.damage()):
+        return CorruptDataError(f"{path} is damaged: {found}")
     if code in _BUSY:
         return UnavailableError(f"{path} is busy: another process holds it for writing; try again")
     if code in _DAMAGED:
@@ -56,6 +75,10 @@ def _ours(error: sqlite3.Error, path: Path) -> StorageError:
     return StorageError(f"{path}: {_CAUSES.get(code, error)}")
 
 
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+
+
 class Connections:
     """One connection for writing and as many as there are readers at a time, on one file in WAL mode.
 
@@ -63,25 +86,37 @@ class Connections:
 
     Args:
         path: of the file, absolute; made when it does not exist.
+        durability: whether a commit waits for the disk ("full") or for the operating system alone ("normal").
         check: looks at the file, and raises, before anything in it is changed.
     """
 
-    def __init__(self, path: Path, *, check: Callable[[sqlite3.Connection], object]) -> None:
+    def __init__(
+        self, path: Path, *, durability: Durability = "normal", check: Callable[[sqlite3.Connection], object]
+    ) -> None:
         self.path = path
+        self._log = f"{path}-wal"
         self._process = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
         self._writing = threading.Lock()
         self._closed = False
+        pages.make_file(path)
         with translated(path):
-            self._writer = _connect(path, mode="rwc")
+            self._writer = connect(path, mode="rwc")
         try:
             with translated(path):
-                check(self._writer)
-                _use_write_ahead_log(self._writer, path)
+                self._identity = _identity(path)
+                _patiently(lambda: check(self._writer))
+                _patiently(lambda: _use_write_ahead_log(self._writer, path))
+                _set_up_writer(self._writer, durability)
         except BaseException:
             self._writer.close()
             raise
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, in this very process."""
+        return not self._closed and os.getpid() == self._process
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`, StorageError in a process that was forked since."""
@@ -89,6 +124,14 @@ class Connections:
             raise ClosedError(f"{self.path} is closed")
         if os.getpid() != self._process:
             raise StorageError(f"{self.path} was opened before this process was forked; open it again in this process")
+
+    def _check_usable(self) -> None:
+        """Raise what `check_open` does, and a StorageError where another file, or none, stands in this one's place."""
+        self.check_open()
+        if _identity(self.path) != self._identity:
+            raise StorageError(
+                f"{self.path} was removed or replaced while it was open; put it back, or open the memory anew"
+            )
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -109,31 +152,57 @@ class Connections:
                 return db.execute(sql, parameters).fetchall()
             finally:
                 self._give_back(db)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             raise _ours(error, self.path) from error
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """The writing connection inside a transaction: committed at the end, rolled back when anything is raised."""
-        self.check_open()  # in a forked process the lock below may be held for ever
-        with self._writing, translated(self.path):
-            self.check_open()
-            db = self._writer
-            db.execute("BEGIN IMMEDIATE")
+        with self._exclusively() as db:
+            _patiently(lambda: db.execute("BEGIN IMMEDIATE"))
             try:
                 yield db
                 db.execute("COMMIT")
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+            self._keep_log_short(db)
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection, with other threads of this process kept from it."""
+        self._check_usable()  # before the lock: in a forked process that may be held for ever
+        with self._writing, translated(self.path):
+            self._check_usable()
+            yield self._writer
+
+    def _keep_log_short(self, db: sqlite3.Connection) -> None:
+        """Fold in a long log. SQLite does so by itself, but only while no reader looks at it, which may be never."""
+        if _size(self._log) > _LOG_BYTES:
+            db.execute(f"PRAGMA busy_timeout = {_FOLD_MS}")
+            try:
+                db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            finally:
+                db.execute("PRAGMA busy_timeout = 0")
+
+    def rewrite(self) -> None:
+        """Write the file anew from its rows, so that nothing else is left in it, and empty the log.
+
+        Raises:
+            UnavailableError: others have been reading all the time; what they may still see is still there.
+        """
+        with self._exclusively() as db:
+            _patiently(lambda: db.execute("VACUUM"))
+            _patiently(lambda: _empty_log(db))
 
     def _take(self) -> sqlite3.Connection:
-        self.check_open()  # before the lock, which in a forked process may be held for ever
+        self._check_usable()  # before the lock, which in a forked process may be held for ever
         with self._guard:
-            self.check_open()
+            if self._closed:
+                self.check_open()
             if self._idle:
                 return self._idle.pop()
-        return _connect(self.path, mode="rw")
+        return connect(self.path, mode="rw", wait=_WAIT_SECONDS)
 
     def _give_back(self, db: sqlite3.Connection) -> None:
         if db.in_transaction:
@@ -163,14 +232,27 @@ class Connections:
         return sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
 
 
-def _connect(path: Path, *, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
-    # Transactions are begun by hand; a connection moves between threads but is used by one at a time. Only the first
-    # one may make the file: should it vanish, the others must not put an empty one in its place.
+def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) -> sqlite3.Connection:
+    """Open a connection to the file at `path`, absolute; transactions are begun by hand.
+
+    It may move between threads but must be used by one at a time. Only the first one of a store may make the file:
+    should it vanish, the others must not put an empty one in its place.
+
+    Args:
+        path: of the file.
+        mode: "ro" to read, "rw" to write, "rwc" to make the file where there is none.
+        wait: how many seconds it waits for a lock of others.
+    """
     db = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}", uri=True, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+        f"{path.as_uri()}?mode={mode}{pages.vfs()}",
+        uri=True,
+        timeout=wait,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA cell_size_check = ON")
         db.create_function("json_contains", 2, _json_contains, deterministic=True)
     except BaseException:
         db.close()
@@ -178,13 +260,49 @@ def _connect(path: Path, *, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
     return db
 
 
+def _set_up_writer(db: sqlite3.Connection, durability: Durability) -> None:
+    if durability == "full":
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk: macOS
+        db.execute("PRAGMA checkpoint_fullfsync = ON")
+
+
 def _use_write_ahead_log(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
         raise StorageError(f"{path}: its file system cannot hold a write-ahead log; choose a local disk")
 
 
+def _empty_log(db: sqlite3.Connection) -> None:
+    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        error = sqlite3.OperationalError("readers hold the write-ahead log")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+
+def _patiently(action: Callable[[], _T]) -> _T:
+    """Do something that others may be in the way of, again and again until it succeeds or the time is over."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(random.uniform(*_PAUSES))  # noqa: S311 (no secret)
+
+
 def _json_contains(document: str, wanted: str) -> bool:
     return json.contains(json.parsed(document), json.parsed(wanted))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells this file from another at the same path; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (half the time of Path.stat, before every call)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _size(path: str) -> int:

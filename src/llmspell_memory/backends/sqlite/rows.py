@@ -17,7 +17,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLOAT32: Final = np.dtype("<f4")
 
-COLUMNS: Final = "namespace, id, session_id, role, content, timestamp, ingestion_time, metadata, processed"
+COLUMNS: Final = "namespace, id, session_id, role, content, timestamp, ingestion_time, metadata, processed, expires_at"
 
 
 def microseconds(moment: datetime) -> int:
@@ -74,6 +74,7 @@ def to_row(entry: EpisodicEntry) -> tuple[Any, ...]:
         microseconds(entry.ingestion_time),
         json.canonical(entry.metadata),
         int(entry.processed),
+        None if entry.expires_at is None else microseconds(entry.expires_at),
     )
 
 
@@ -83,7 +84,7 @@ def to_entry(row: tuple[Any, ...], *, dimensions: int) -> EpisodicEntry:
     Raises:
         CorruptDataError: a value cannot be what was written.
     """
-    namespace, entry_id, session_id, role, content, happened, learned, metadata, processed, blob = row
+    namespace, entry_id, session_id, role, content, happened, learned, metadata, processed, expires_at, blob = row
     try:
         embedding = np.frombuffer(blob, _FLOAT32)
         if len(embedding) != dimensions:
@@ -98,6 +99,7 @@ def to_entry(row: tuple[Any, ...], *, dimensions: int) -> EpisodicEntry:
             moment(learned),
             json.parsed(metadata),
             bool(processed),
+            None if expires_at is None else moment(expires_at),
             embedding,
         )
     except (ValueError, TypeError, OverflowError, AttributeError) as error:

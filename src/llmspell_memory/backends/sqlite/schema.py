@@ -1,16 +1,18 @@
 """The tables, made and changed by numbered steps; and the embedding space that a file records.
 
-state       one row: the sequence number of the last change, and the space in use
+state       one row: the sequence number of the last change, the space in use, and whether erasing was begun
 spaces      embedding spaces; the vectors of space N are in table vectors_N
-entries     the rows; `label` is their number for life, `seq` the number of their last change
+entries     the rows; `label` is their number for life
 vectors_N   a vector per label; `seq` is the number of the vector's last change
 tombstones  labels of deleted entries, with the number of the delete
+snapshots   index files that were written from these rows, by their tags, and the number each of them shows
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from llmspell_memory.backends.sqlite.pages import CHECKSUMMED
 from llmspell_memory.errors import SchemaError
 from llmspell_memory.types import EmbeddingSpace
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-_APPLICATION_ID: Final = 0x4C4D_454D  # "LMEM": tells our files from other SQLite files
+_PLAIN: Final = 0x4C4D_454D  # "LMEM": tells our files from other SQLite files
+_OURS: Final = {_PLAIN, CHECKSUMMED}
 
 
 def m001_entries(db: sqlite3.Connection) -> None:
@@ -42,7 +45,15 @@ def m001_entries(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE tombstones (seq INTEGER PRIMARY KEY, label INTEGER NOT NULL)")
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_entries,)
+def m002_expiry_and_snapshots(db: sqlite3.Connection) -> None:
+    """Let entries expire and be erased, and remember which index files belong to these rows."""
+    db.execute("ALTER TABLE entries ADD COLUMN expires_at INTEGER")
+    db.execute("CREATE INDEX entries_by_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL")
+    db.execute("CREATE TABLE snapshots (tag INTEGER PRIMARY KEY, seq INTEGER NOT NULL, space INTEGER NOT NULL)")
+    db.execute("ALTER TABLE state ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_entries, m002_expiry_and_snapshots)
 
 
 def check_ours(db: sqlite3.Connection, *, name: str) -> int:
@@ -54,7 +65,7 @@ def check_ours(db: sqlite3.Connection, *, name: str) -> int:
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application != _APPLICATION_ID and tables:
+    if application not in _OURS and tables:
         raise SchemaError(f"{name} is a SQLite file of another application; choose another path")
     if version > len(MIGRATIONS):
         raise SchemaError(
@@ -90,7 +101,8 @@ def settle(db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str) 
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         step(db)
         db.execute(f"PRAGMA user_version = {number}")
-    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    if db.execute("PRAGMA application_id").fetchone()[0] not in _OURS:
+        db.execute(f"PRAGMA application_id = {_PLAIN}")
     settled = settled_space(db, wanted, name=name)
     if settled is None:
         if wanted is None:

@@ -15,32 +15,45 @@ if TYPE_CHECKING:
 
     Parameter = str | int | bytes
 
+_EXPIRED = "(expires_at IS NOT NULL AND expires_at <= ?)"
+_NOT_EXPIRED = "(expires_at IS NULL OR expires_at > ?)"
 
-def condition(where: Filter) -> tuple[str, list[Parameter]]:
-    """Return an SQL condition and its parameters; "TRUE" when everything passes."""
+
+def condition(where: Filter, *, now: int | None) -> tuple[str, list[Parameter]]:
+    """Return an SQL condition and its parameters; "TRUE" when everything passes.
+
+    Args:
+        where: the filter.
+        now: the moment by which entries have expired, in microseconds since 1970; None where none have.
+    """
     parts = list(_parts(where))
+    if now is None:
+        parts += [("FALSE", ())] if where.expired else []
+    elif where.expired is not None:
+        parts.append((_EXPIRED if where.expired else _NOT_EXPIRED, (now,)))
     sql = " AND ".join(text for text, _ in parts) or "TRUE"
     return sql, [parameter for _, parameters in parts for parameter in parameters]
 
 
 def _parts(where: Filter) -> Iterator[tuple[str, tuple[Parameter, ...]]]:
-    if where.session_id is not None:
-        yield "session_id = ?", (where.session_id,)
-    if where.role is not None:
-        yield "role = ?", (where.role,)
-    if where.since is not None:
-        yield "timestamp >= ?", (microseconds(where.since),)
-    if where.until is not None:
-        yield "timestamp < ?", (microseconds(where.until),)
-    if where.known_by is not None:
-        yield "ingestion_time <= ?", (microseconds(where.known_by),)
-    if where.processed is not None:
-        yield "processed = ?", (int(where.processed),)
+    simple: tuple[tuple[str, Parameter | None], ...] = (
+        ("session_id = ?", where.session_id),
+        ("role = ?", where.role),
+        ("timestamp >= ?", where.since and microseconds(where.since)),
+        ("timestamp < ?", where.until and microseconds(where.until)),
+        ("ingestion_time <= ?", where.known_by and microseconds(where.known_by)),
+        ("processed = ?", where.processed),
+    )
+    for sql, parameter in simple:
+        if parameter is not None:
+            yield sql, (parameter,)
     if where.ids is not None:
         yield "id IN (SELECT value FROM json_each(?))", (stdlib_json.dumps(sorted(where.ids)),)
-    if where.namespace:
+    prefix = packed_namespace(where.namespace)
+    if not where.below:
+        yield "namespace = ?", (prefix,)
+    elif prefix:
         # Every segment ends in NUL, which no segment holds: a prefix of segments is a range of bytes.
-        prefix = packed_namespace(where.namespace)
         yield "namespace >= ? AND namespace < ?", (prefix, prefix[:-1] + b"\x01")
     for key, value in where.metadata.items():
         # The canonical text of a pair stands in every document that holds the pair, so most rows are passed over

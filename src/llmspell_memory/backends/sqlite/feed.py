@@ -1,0 +1,79 @@
+"""What happened to the rows of a store, told in order to whatever is a view of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from llmspell_memory.backends.sqlite.rows import unpacked_vectors
+from llmspell_memory.backends.view import Changes
+
+if TYPE_CHECKING:
+    import sqlite3
+    from contextlib import AbstractContextManager
+
+    from llmspell_memory.backends.sqlite.connection import Connections
+    from llmspell_memory.backends.sqlite.recent import RecentEntries
+    from llmspell_memory.backends.sqlite.statements import Statements
+
+_PAGE: Final = 512
+"""Vectors read at a time."""
+
+
+class Feed:
+    """The rows as the index sees them, a `Source`. Reading changes drops the recent entries that have changed.
+
+    Args:
+        connections: to the store.
+        sql: over the space in use.
+        recent: entries in memory.
+        dimensions: width of the vectors.
+    """
+
+    def __init__(self, connections: Connections, sql: Statements, recent: RecentEntries, *, dimensions: int) -> None:
+        self._connections = connections
+        self._sql = sql
+        self._recent = recent
+        self._dimensions = dimensions
+
+    def open(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Return a connection inside a read transaction."""
+        return self._connections.read()
+
+    def changes(self, db: sqlite3.Connection, since: int) -> Changes | None:
+        """Return the next batch of what happened to vectors after a sequence number, None where nothing did."""
+        reached = last_seq(db)
+        if reached <= since:
+            return None
+        page = db.execute(self._sql.changed, (since, _PAGE)).fetchall()
+        if len(page) == _PAGE:
+            reached = page[-1][0]
+        gone = [label for (label,) in db.execute(self._sql.gone, (since, reached))]
+        labels = [label for _, label, _ in page]
+        if len(gone) + len(labels) == reached - since:  # every number is told of, so nothing but these has changed
+            self._recent.forget(gone + labels)
+        else:
+            self._recent.clear()
+        return Changes(
+            reached=reached,
+            gone=np.array(gone, np.int64),
+            labels=np.array(labels, np.int64),
+            vectors=unpacked_vectors([(label, blob) for _, label, blob in page], self._dimensions),
+        )
+
+    def pending(self, db: sqlite3.Connection, since: int) -> int:
+        """Return how many vectors were put after a sequence number."""
+        return int(db.execute(self._sql.pending, (since,)).fetchone()[0])
+
+
+def last_seq(db: sqlite3.Connection) -> int:
+    """Return the number of the last change."""
+    return int(db.execute("SELECT seq FROM state").fetchone()[0])
+
+
+def take_seqs(db: sqlite3.Connection, count: int) -> int:
+    """Reserve `count` sequence numbers and return the first."""
+    first = last_seq(db) + 1
+    db.execute("UPDATE state SET seq = seq + ?", (count,))
+    return first

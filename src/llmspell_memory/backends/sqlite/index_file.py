@@ -1,0 +1,130 @@
+"""The HNSW index of a store in a file beside it, so that opening need not build it.
+
+The rows say which file is theirs: before an index is written, its tag, a random number, is recorded among them with the
+sequence number it shows. A file whose tag is not there belongs to other rows (a backup that was put back, a store that
+was made anew under the old name), and is of no use; so is one that is damaged, of a newer version, or of other
+parameters. Then the index is built from the rows, and no caller sees more of it than a line in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from llmspell_memory.errors import StorageError
+from llmspell_memory.index import HNSWIndex
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from llmspell_memory.types import EmbeddingSpace, HNSWConfig
+
+logger = logging.getLogger(__name__)
+
+_KEPT: Final = 8
+"""Tags remembered: of the last file, and of those that others may be writing at the same time."""
+
+_ABANDONED_SECONDS: Final = 3600.0
+"""Age of a half-written file that nobody will finish."""
+
+_SHARE: Final = 16
+_ENOUGH: Final = 4096
+"""A closing store saves its index when one vector in `_SHARE`, or `_ENOUGH` of them, would have to be read again."""
+
+
+class IndexFile:
+    """One store's index file.
+
+    Args:
+        store: path of the store.
+        space: of its vectors.
+        number: of the space among those of the store.
+    """
+
+    def __init__(self, store: Path, space: EmbeddingSpace, *, number: int) -> None:
+        self.path = Path(f"{store}-index")
+        self._space = space
+        self._number = number
+        self._shown = 0
+
+    def load(self, db: sqlite3.Connection, config: HNSWConfig) -> tuple[HNSWIndex, int] | None:
+        """Return the index and the sequence number it shows; None where there is none to be used."""
+        try:
+            index = HNSWIndex.open(self.path)
+            index.verify()  # all of it, before it answers anything
+        except StorageError as error:
+            missing = isinstance(error.__cause__, FileNotFoundError)
+            logger.log(logging.DEBUG if missing else logging.WARNING, "The index is built from the rows: %s", error)
+            return None
+        except MemoryError:
+            return None
+        recorded = db.execute(
+            "SELECT seq FROM snapshots WHERE tag = ? AND space = ?", (index.tag, self._number)
+        ).fetchone()
+        if recorded is None:
+            logger.warning("The index is built from the rows: %s was written from other ones", self.path)
+            return None
+        if (index.dimensions, index.metric) != (self._space.dimensions, self._space.metric) or config != replace(
+            index.config, ef_search=config.ef_search
+        ):
+            logger.info("The index is built from the rows: %s has other parameters, %s", self.path, index.config)
+            return None
+        index.ef_search = config.ef_search
+        self._shown = recorded[0]
+        return index, self._shown
+
+    def due(self, index: HNSWIndex, seen: int, *, closing: bool) -> bool:
+        """Say whether so much has changed since the file was written that writing it again pays."""
+        changed = seen - self._shown
+        if closing:
+            return changed > 0 and (changed >= _ENOUGH or changed * _SHARE >= len(index))
+        return changed >= _ENOUGH and changed * 2 >= len(index)
+
+    def record(self, db: sqlite3.Connection, seen: int) -> int:
+        """Return a new tag, now known to the rows; the caller commits, and then saves what is shown at `seen`."""
+        tag = secrets.randbits(63) | 1
+        db.execute("INSERT INTO snapshots (tag, seq, space) VALUES (?, ?, ?)", (tag, seen, self._number))
+        db.execute(
+            "DELETE FROM snapshots WHERE tag NOT IN"
+            " (SELECT tag FROM snapshots ORDER BY seq DESC, tag = ? DESC LIMIT ?)",
+            (tag, _KEPT),
+        )
+        return tag
+
+    def save(self, index: HNSWIndex, seen: int, *, tag: int) -> None:
+        """Write the file.
+
+        Raises:
+            StorageError: it cannot be written; what was there is still there.
+        """
+        index.save(self.path, tag=tag)
+        self._shown = seen
+        self.clear_away(older_than=_ABANDONED_SECONDS)
+
+    def remove(self) -> None:
+        """Delete the file, if there is one, and all that was half-written."""
+        self._shown = 0
+        self.path.unlink(missing_ok=True)
+        self.clear_away(older_than=0.0)
+
+    def clear_away(self, *, older_than: float) -> None:
+        """Delete what processes that were killed have left half-written; who is still writing can do so again."""
+        before = time.time() - older_than
+        for one in self.path.parent.iterdir():
+            if one.name.startswith(f"{self.path.name}.new-"):
+                with contextlib.suppress(OSError):  # others may have been quicker
+                    if one.stat().st_mtime <= before:
+                        one.unlink()
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the file."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0

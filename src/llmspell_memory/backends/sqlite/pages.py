@@ -1,0 +1,125 @@
+"""Checksums of a database file's pages: the native layer under SQLite, and the first page of a file with room for them.
+
+Where this Python's SQLite cannot be given such a layer, new files have no checksums.
+"""
+
+from __future__ import annotations
+
+import _sqlite3
+import logging
+import os
+import secrets
+import struct
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from llmspell_memory import _pages
+from llmspell_memory.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+CHECKSUMMED: Final = _pages.APPLICATION_ID
+"""The application id of a file with checksums."""
+
+_EMPTY_LEAF: Final = 0x0D
+
+_registering = threading.Lock()
+_outcome: list[str] = []
+
+
+def unavailable() -> str:
+    """Return why pages cannot have checksums here, "" where they can. Asked first, it puts the layer under SQLite."""
+    with _registering:
+        if not _outcome:
+            try:
+                _pages.register_vfs(getattr(_sqlite3, "__file__", ""))
+                _outcome.append("")
+            except RuntimeError as error:
+                logger.warning("Pages of SQLite files get no checksums: %s", error)
+                _outcome.append(str(error))
+    return _outcome[0]
+
+
+def vfs() -> str:
+    """Return what a file's URI says to choose the layer."""
+    return "" if unavailable() else f"&vfs={_pages.VFS}"
+
+
+def make_file(path: Path) -> None:
+    """Make an empty database with room for checksums, whole or not at all, unless a file with content is there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    if unavailable():
+        return
+    try:
+        if path.exists() and path.stat().st_size:
+            return
+        with _written_beside(path, first_page()) as complete:
+            try:
+                path.hardlink_to(complete)  # fails where there is one by now
+            except OSError:
+                if not path.exists() or not path.stat().st_size:
+                    complete.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: the file cannot be opened ({error.strerror}); does its folder exist, and may this user write "
+            "there?"
+        ) from error
+
+
+@contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    beside = path.with_name(f".{path.name}.new-{secrets.token_hex(8)}")
+    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        try:
+            os.write(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        yield beside
+        _folder_to_disk(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """A file's name is on the disk once its folder is."""
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def damage() -> str:
+    """Return which page this thread has just read that is not what was written; "" if none, or said before."""
+    page = _pages.take_damaged_page()
+    return f"page {page} (at byte {(page - 1) * _pages.PAGE_BYTES:,}) is not what was written" if page else ""
+
+
+def first_page() -> bytes:
+    """Return an empty database in WAL mode: its header, a table of tables without rows, and the checksum.
+
+    The format is SQLite's (sqlite.org/fileformat2.html, sections 1.3 and 1.6).
+    """
+    size, reserved = _pages.PAGE_BYTES, _pages.CHECKSUM_BYTES
+    header = b"SQLite format 3\0" + struct.pack(
+        ">HBBBBBB 4I 4I 4I 20x 2I",
+        *(size, 2, 2, reserved, 64, 32, 32),  # written and read by a write-ahead log
+        *(1, 1, 0, 0),  # how often changed, pages, free pages
+        *(0, 4, 0, 0),  # the schema's cookie and format
+        *(1, 0, 0, CHECKSUMMED),  # UTF-8, user_version, no vacuuming by itself, application_id
+        *(1, 0),  # the number of pages above holds for this change
+    )
+    leaf = struct.pack(">BHHHB", _EMPTY_LEAF, 0, 0, size - reserved, 0)
+    page = (header + leaf).ljust(size, b"\0")
+    return page[:-reserved] + struct.pack("<Q", _pages.checksum(page, 1))

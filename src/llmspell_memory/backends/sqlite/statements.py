@@ -1,0 +1,50 @@
+"""The SQL of a backend over the vectors of one space; every value is bound, only the space's number is written in."""
+
+from __future__ import annotations
+
+from llmspell_memory.backends.sqlite.rows import COLUMNS
+
+
+class Statements:
+    """SQL, by what it does.
+
+    Args:
+        space: number of the space in use.
+    """
+
+    def __init__(self, space: int) -> None:
+        vectors = f"vectors_{space}"
+        row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
+        moment = f"(SELECT seq FROM state), ({self.next_expiry})"  # noqa: S608
+        self._some = row.replace("vector FROM", f"vector, label, {moment} FROM")
+        self._none = f"SELECT {moment}"
+        self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
+        self.put_entry = (
+            f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+            " ON CONFLICT (id, namespace) DO UPDATE SET session_id = excluded.session_id,"
+            " role = excluded.role, content = excluded.content, timestamp = excluded.timestamp,"
+            " metadata = excluded.metadata, processed = excluded.processed, expires_at = excluded.expires_at"
+        )
+        self.put_vector = (
+            f"INSERT INTO {vectors} (label, seq, vector)"  # noqa: S608
+            " SELECT label, ?, ? FROM entries WHERE id = ? AND namespace = ?"
+            " ON CONFLICT (label) DO UPDATE SET seq = excluded.seq, vector = excluded.vector"
+            " WHERE vector <> excluded.vector"
+        )
+        self.drop_vector = f"DELETE FROM {vectors} WHERE label = ?"  # noqa: S608
+        self.changed = f"SELECT seq, label, vector FROM {vectors} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+        self.pending = f"SELECT count(*) FROM {vectors} WHERE seq > ?"  # noqa: S608
+
+    next_expiry = "SELECT min(expires_at) FROM entries WHERE expires_at IS NOT NULL"
+    drop_entry = "DELETE FROM entries WHERE label = ?"
+    bury = "INSERT INTO tombstones (seq, label) VALUES (?, ?)"
+    gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
+    sessions = (
+        "SELECT session_id, namespace, count(*), sum(processed = 0), min(timestamp), max(timestamp)"
+        " FROM entries WHERE {where} GROUP BY namespace, session_id"
+        " ORDER BY max(timestamp) DESC, session_id, namespace"
+    )
+
+    def some(self, count: int) -> str:
+        """Rows of `count` labels, each with its label, the moment it was read at, and when the next entry expires."""
+        return f"{self._some} WHERE label IN ({', '.join('?' * count)})" if count else self._none
