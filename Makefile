@@ -51,7 +51,7 @@ docs: $(STAMPS)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
 # The native core alone, without Python, under the compiler's checkers.
-SANITIZED := $(filter-out native/bindings.cpp,$(wildcard native/*.cpp)) native/tests/stress.cpp
+SANITIZED := $(filter-out %bindings.cpp,$(wildcard native/*.cpp)) native/tests/stress.cpp
 CXX ?= c++
 sanitize: $(SANITIZED) $(wildcard native/*.hpp)
 	@mkdir -p build

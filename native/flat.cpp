@@ -347,8 +347,13 @@ bool FlatIndex::remove(Label label) {
     return true;
 }
 
+// Nothing of a vector is left in memory, and so in the next snapshot, when no label has it any more.
 void FlatIndex::vanish(Slot slot) noexcept {
     rows_.erase(slot);
+    std::memset(vectors_.at(slot), 0, row_bytes());
+    std::memset(codes_.at(slot), 0, codes_.width());
+    residuals_[slot] = 0;
+    if (space_.metric == Metric::euclidean) terms_[slot] = 0.0F;
     free_.push_back(slot);
 }
 

@@ -137,19 +137,20 @@ class EpisodicMemory:
                 open. The same call again, or the next opening of the store, finishes the erasing.
             StorageError: the same, where the file cannot be rewritten.
         """
-        where = dataclasses.replace(_deliberate(where, everything=everything), expired=None)
         began = datetime.now(UTC)
-        # Before and after: should this be cut off in between, nobody would know any more which texts to discard.
-        self._service.forget({entry.content for entry in self._backend.scan(where)})
-        erased = self._backend.forget(where)
-        texts = {one.content for one in erased}
+        wanted = dataclasses.replace(_deliberate(where, everything=everything), expired=None)
+        # The cache first: cut off in between, it would keep vectors of texts that nobody could name any more.
+        texts = {entry.content for entry in self._backend.scan(wanted)}
         self._service.forget(texts)
+        erased = self._backend.forget(wanted)
+        late = {one.content for one in erased} - texts
+        self._service.forget(late)
         return ForgetReceipt(
             where=where,
             entries=len(erased),
             ids=tuple((one.namespace, one.id) for one in erased),
             sessions=len({(one.namespace, one.session_id) for one in erased}),
-            texts=len(texts),
+            texts=len(texts | late),
             began=began,
             finished=datetime.now(UTC),
         )

@@ -36,7 +36,7 @@ NOT_RUN = {"embeddings.md": 1}
 """Fences marked "not run", by page; one more is a decision."""
 
 MEASURED = {"README.md", "migration.md"}
-COMMANDS = ("add", "search", "sessions", "show", "stats", "import", "export", "delete", "demo")
+COMMANDS = ("add", "search", "sessions", "show", "stats", "import", "export", "delete", "sweep", "demo")
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL

@@ -19,6 +19,7 @@ from llmspell_memory.cli.commands.search import search
 from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
 from llmspell_memory.cli.commands.stats import stats
+from llmspell_memory.cli.commands.sweep import sweep
 from llmspell_memory.cli.render import visible
 from llmspell_memory.cli.settings import ProviderName, Settings
 from llmspell_memory.errors import EpisodicError
@@ -126,6 +127,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "import": (import_, "Store the entries of files."),
     "export": (export_, "Write entries to a file."),
     "delete": (delete, "Delete entries."),
+    "sweep": (sweep, "Delete what has expired."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():

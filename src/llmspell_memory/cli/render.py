@@ -172,6 +172,7 @@ def entry_facts(entry: EpisodicEntry) -> Table:
             ("happened", entry.timestamp.isoformat()),
             ("learned", entry.ingestion_time.isoformat()),
             ("processed", "yes" if entry.processed else "no"),
+            ("expires", "never" if entry.expires_at is None else entry.expires_at.isoformat()),
             ("metadata", visible(dumped(dict(entry.metadata)))),
             ("vector", "none" if vector is None else _vector_in_short(vector)),
         )

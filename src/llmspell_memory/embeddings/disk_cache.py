@@ -104,9 +104,18 @@ class DiskCache:
                 )
 
     def discard(self, keys: Iterable[bytes]) -> None:
-        """Forget these keys; unknown ones are ignored. Their bytes are overwritten in the file."""
-        with self._open() as connection, _transaction(connection):
-            connection.executemany("DELETE FROM vectors WHERE key = ?", [(key,) for key in keys])
+        """Forget these keys; unknown ones are ignored. Afterwards no file has their bytes: the cache's is rewritten.
+
+        Raises:
+            UnavailableError: they are forgotten, but another process was reading all the time; the same call again
+                erases them.
+        """
+        with self._open() as connection:
+            with _transaction(connection):
+                connection.executemany("DELETE FROM vectors WHERE key = ?", [(key,) for key in keys])
+            connection.execute("VACUUM")  # where a deleted row had neighbours, copies of it may have been left
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise UnavailableError(f"another process reads the embedding cache {self.path}; discard again")
 
     def close(self) -> None:
         """Close the file; a second call does nothing, any other call afterwards raises ClosedError."""

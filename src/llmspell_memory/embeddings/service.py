@@ -180,7 +180,8 @@ class EmbeddingService:
         Raises:
             InputError: a text is not acceptable.
         """
-        if self._cache is not None:
+        texts = list(texts)
+        if texts and self._cache is not None:
             self._cache.discard([self._key(text, kind) for text in texts for kind in self._keys])
 
     # What is to be done.

@@ -29,7 +29,16 @@ VERSION: Final = 1
 HEADER: Final = "llmspell_memory"
 
 _REQUIRED: Final = ("session_id", "role", "content")
-_OPTIONAL: Final = ("id", "namespace", "timestamp", "ingestion_time", "metadata", "processed", "embedding")
+_OPTIONAL: Final = (
+    "id",
+    "namespace",
+    "timestamp",
+    "ingestion_time",
+    "metadata",
+    "processed",
+    "expires_at",
+    "embedding",
+)
 _SPACE: Final = ("provider", "model", "dimensions", "metric")
 _IDS: Final = UUID("8f0f3f0e-6f3c-5c56-9d0c-4a4c4d454d01")
 """The namespace (RFC 9562, section 5.5) of ids made from an entry's own words."""
@@ -73,6 +82,7 @@ def entry_object(entry: EpisodicEntry) -> dict[str, Any]:
         "ingestion_time": entry.ingestion_time.isoformat(),
         "metadata": dict(entry.metadata),
         "processed": entry.processed,
+        **({} if entry.expires_at is None else {"expires_at": entry.expires_at.isoformat()}),
     }
 
 
@@ -127,7 +137,7 @@ class Lines:
         try:
             _check_keys(given)
             fields = {key: value for key, value in given.items() if value is not None or key in _REQUIRED}
-            for key in ("timestamp", "ingestion_time"):
+            for key in ("timestamp", "ingestion_time", "expires_at"):
                 if key in fields:
                     fields[key] = as_moment(fields[key], name=key)
             if "embedding" in fields:

@@ -154,7 +154,7 @@ class _Tally:
 def _store(memory: EpisodicMemory, entries: list[EpisodicEntry], total: _Tally) -> None:
     known = {
         (entry.namespace, entry.id): entry
-        for entry in memory.scan(Filter(ids=frozenset(entry.id for entry in entries)))
+        for entry in memory.scan(Filter(ids=frozenset(entry.id for entry in entries), expired=None))
     }
     fresh, new = [], 0
     for entry in entries:

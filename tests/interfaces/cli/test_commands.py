@@ -32,7 +32,7 @@ def found(result: Result) -> list[str]:
 
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
-    assert COMMANDS == ["add", "delete", "demo", "export", "import", "search", "sessions", "show", "stats"]
+    assert COMMANDS == ["add", "delete", "demo", "export", "import", "search", "sessions", "show", "stats", "sweep"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,6 +10,7 @@ from llmspell_memory.types import json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from llmspell_memory.types import Filter
 
@@ -39,9 +40,9 @@ def _parts(where: Filter) -> Iterator[tuple[str, tuple[Parameter, ...]]]:
     simple: tuple[tuple[str, Parameter | None], ...] = (
         ("session_id = ?", where.session_id),
         ("role = ?", where.role),
-        ("timestamp >= ?", where.since and microseconds(where.since)),
-        ("timestamp < ?", where.until and microseconds(where.until)),
-        ("ingestion_time <= ?", where.known_by and microseconds(where.known_by)),
+        ("timestamp >= ?", _microseconds(where.since)),
+        ("timestamp < ?", _microseconds(where.until)),
+        ("ingestion_time <= ?", _microseconds(where.known_by)),
         ("processed = ?", where.processed),
     )
     for sql, parameter in simple:
@@ -61,3 +62,7 @@ def _parts(where: Filter) -> Iterator[tuple[str, tuple[Parameter, ...]]]:
         pair = json.canonical({key: value})[1:-1]
         hint = pair if isinstance(value, str) else json.canonical(key) + ":"
         yield "instr(metadata, ?) > 0 AND json_contains(metadata, ?)", (hint, "{" + pair + "}")
+
+
+def _microseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else microseconds(moment)

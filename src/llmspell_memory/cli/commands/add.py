@@ -27,12 +27,16 @@ def add(
         datetime | None,
         typer.Option("--timestamp", parser=moment, metavar="TIME", help="When it happened; now unless given."),
     ] = None,
+    expires: Annotated[
+        datetime | None,
+        typer.Option("--expires", parser=moment, metavar="TIME", help="When it becomes invisible; never unless given."),
+    ] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Store an entry and print its id; the store is made when it does not exist."""
     settings = settings_of(ctx)
-    given = {"id": entry_id, "timestamp": timestamp, "metadata": _object(metadata)}
+    given = {"id": entry_id, "timestamp": timestamp, "expires_at": expires, "metadata": _object(metadata)}
     entry = EpisodicEntry(
         session,
         role,

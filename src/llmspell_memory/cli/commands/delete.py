@@ -1,7 +1,7 @@
-"""`delete`: remove entries for good."""
+"""`delete`: remove entries, and where asked every trace of them."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_read
 from llmspell_memory.cli.render import one_line, print_json
 from llmspell_memory.cli.settings import Settings
+from llmspell_memory.types import ForgetReceipt
 
 
 def delete(
@@ -27,12 +28,16 @@ def delete(
     everything: Annotated[
         bool, typer.Option("--all", help="Delete every entry; needed where no condition is.")
     ] = False,
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Leave no trace of them in any file; rewrites the store.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Delete the entries that meet every condition given, after asking.
 
-    --json prints {"deleted": …}. Exit code 1 when the question was not answered with yes.
+    --json prints {"deleted": …}; with --erase also {"sessions": …, "ids": […], "finished": …}. Exit code 1 when the
+    question was not answered with yes.
     """
     settings = options.settings_of(ctx)
     where = options.filter_of(
@@ -53,11 +58,23 @@ def delete(
         count = memory.episodic.count(where)
         if count and not yes and not _agreed(count, settings):
             raise typer.Exit(1)
-        deleted = memory.episodic.delete(where, everything=everything) if count else 0
+        if erase:
+            told = _receipt(memory.episodic.forget(where, everything=everything))
+        else:
+            told = {"deleted": memory.episodic.delete(where, everything=everything) if count else 0}
     if as_json:
-        print_json({"deleted": deleted})
+        print_json(told)
     else:
-        typer.echo(f"deleted {_entries(deleted)}")
+        typer.echo(f"{'erased' if erase else 'deleted'} {_entries(told['deleted'])}")
+
+
+def _receipt(receipt: ForgetReceipt) -> dict[str, Any]:
+    return {
+        "deleted": receipt.entries,
+        "sessions": receipt.sessions,
+        "ids": [{"namespace": list(namespace), "id": entry_id} for namespace, entry_id in receipt.ids],
+        "finished": receipt.finished.isoformat(),
+    }
 
 
 def _agreed(count: int, settings: Settings) -> bool:
