@@ -11,6 +11,7 @@ from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.testing.backends.limits import LimitsContract
 from llmspell_memory.testing.backends.material import DIMENSIONS, contents, entry, fields_of
+from llmspell_memory.testing.backends.retention import RetentionContract
 from llmspell_memory.testing.backends.rows import RowsContract
 from llmspell_memory.testing.backends.searching import SearchContract
 from llmspell_memory.testing.backends.views import ViewContract
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types import EmbeddingSpace
 
 
-class BackendContract(RowsContract, SearchContract, LimitsContract, ViewContract, ABC):
+class BackendContract(RowsContract, SearchContract, RetentionContract, LimitsContract, ViewContract, ABC):
     """Derive, implement `make`, and let pytest collect the class."""
 
     @abstractmethod
