@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmspell_memory.backends.view import Changes
+    from llmspell_memory.types import Durability
 
 SPACE = EmbeddingSpace(provider="test", model=None, dimensions=4)
 EVERYTHING = Filter()
@@ -525,3 +526,65 @@ def test_a_forked_process_is_told_to_open_its_own(path: Path, backend: SQLiteBac
     again = SQLiteBackend(path, SPACE)
     assert len(ids(again)) == 6
     again.close()
+
+
+@pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("full", 2)])
+def test_durability_decides_what_a_commit_waits_for(path: Path, durability: Durability, level: int) -> None:
+    """SQLite is told to wait for the disk in every commit exactly where that was asked for."""
+    backend = SQLiteBackend(path, SPACE, durability=durability)
+    with backend._connections.write() as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (level,)
+    backend.close()
+    with pytest.raises(ConfigError, match='"normal" or "full"'):
+        SQLiteBackend(path, SPACE, durability="paranoid")  # type: ignore[arg-type]
+
+
+def test_a_long_log_is_folded_in_beside_readers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that come and go all the time do not let the write-ahead log grow without end."""
+    monkeypatch.setattr(connection, "_LOG_BYTES", 400_000)
+    backend = SQLiteBackend(path, SPACE)
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            backend.count(EVERYTHING)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    log = path.with_name("memory.db-wal")
+    longest = 0
+    for number in range(150):
+        backend.add([entry("x" * 40_000, id=f"{number}", embedding=np.ones(4))])
+        longest = max(longest, log.stat().st_size)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert longest < 3_000_000, "all that was written is six million bytes"
+    assert backend.count(EVERYTHING) == 150
+    backend.close()
+
+
+def test_a_file_that_was_replaced_is_not_written_to(path: Path, backend: SQLiteBackend) -> None:
+    """When another file, or none, stands in its place, every call says so; with the file back, all goes on."""
+    backend.add(some(3))
+    away = path.with_name("away.db")
+    path.rename(away)
+    uses: list[Callable[[], object]] = [
+        lambda: backend.add(some(4)),
+        lambda: backend.count(EVERYTHING),
+        lambda: backend.search(np.ones(4, np.float32), 1, EVERYTHING),
+        lambda: ids(backend),
+    ]
+    for use in uses:
+        with pytest.raises(StorageError, match="removed or replaced"):
+            use()
+    path.write_bytes(b"another")
+    for use in uses:
+        with pytest.raises(StorageError, match="removed or replaced"):
+            use()
+    assert path.read_bytes() == b"another"
+    path.unlink()
+    away.rename(path)
+    backend.add(some(4))
+    assert ids(backend) == ["n0", "n1", "n2", "n3"]

@@ -25,7 +25,7 @@ class RetentionContract:
     """What a backend promises about the end of entries."""
 
     def test_what_has_expired_is_invisible_at_once(self, memory: EpisodicMemory) -> None:
-        """No verb sees, marks or deletes it, a search fills its place with others, and nothing need be swept for that."""
+        """No verb sees, marks or deletes it, and a search fills its place with others, before anything is swept."""
         soon = datetime.now(UTC) + timedelta(seconds=0.3)
         memory.add_many([entry(f"tea {n}", f"s{n % 2}", id=f"n{n}", minute=n, expires_at=soon) for n in range(4)])
         memory.add_many([entry(f"tea {n}", f"s{n % 2}", id=f"n{n}", minute=n) for n in range(4, 7)])
@@ -74,7 +74,7 @@ class RetentionContract:
         assert memory.sweep().removals == ()
 
     def test_rules_limit_age_and_number_by_namespace(self, memory: EpisodicMemory) -> None:
-        """A rule holds for its namespace and those below, each counted alone; the newest stay; others are untouched."""
+        """A rule holds for its namespace and those below, each counted alone; the newest stay, others are untouched."""
         now = datetime.now(UTC)
         for namespace in [(), ("acme",), ("acme", "alice"), ("acme2",)]:
             memory.add_many(
@@ -105,7 +105,7 @@ class RetentionContract:
         assert memory.count() == 3
 
     def test_what_is_forgotten_is_gone_and_receipted(self, manager: DefaultMemoryManager) -> None:
-        """Forgetting removes what matches, expired or not, from rows, index and embedding cache, and says what it was."""
+        """Forgetting removes what matches, expired or not, from rows, index and embedding cache, and tells of it."""
         memory, service = manager.episodic, manager.service
         memory.add_many([entry(f"secret {n}", f"s{n % 2}", id=f"n{n}", namespace=("acme",)) for n in range(4)])
         memory.add(entry("secret, expired", "s2", id="old", namespace=("acme",), expires_at=PAST))
@@ -137,7 +137,7 @@ class RetentionContract:
         assert contents(memory.search("three", 3)) == ["three"]
 
     def test_searches_find_k_after_much_was_forgotten(self, memory: EpisodicMemory) -> None:
-        """With half of a thousand entries forgotten, a search finds the best of the others, and as many as asked for."""
+        """With half of a thousand entries forgotten, a search finds the best of the others, as many as asked for."""
         vectors = gaussian(1000, DIMENSIONS)
         memory.add_many(entry(f"n{n}", f"s{n % 2}", embedding=vector) for n, vector in enumerate(vectors))
         assert memory.forget(Filter(session_id="s0")).entries == 500

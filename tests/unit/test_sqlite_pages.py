@@ -1,0 +1,155 @@
+"""Pages of a database file carry checksums: damage is told, wherever it is, and nothing else is taken for damage."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llmspell_memory import CorruptDataError, EmbeddingSpace, EpisodicEntry, Filter
+from llmspell_memory import _pages as native
+from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.sqlite import pages
+from llmspell_memory.testing.backends import entry
+from llmspell_memory.testing.indexes import gaussian
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPACE = EmbeddingSpace(provider="test", model=None, dimensions=64)
+EVERYTHING = Filter()
+PAGE = 4096
+
+
+def some(count: int) -> list[EpisodicEntry]:
+    texts = (f"text {n} " + "long " * (n % 7 * 300) for n in range(count))
+    vectors = gaussian(count, 64)
+    return [
+        entry(text, f"s{n % 9}", id=f"n{n}", embedding=v)
+        for n, (text, v) in enumerate(zip(texts, vectors, strict=True))
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "memory.db"
+    backend = SQLiteBackend(path, SPACE)
+    backend.add(some(300))
+    backend.close()
+    return path
+
+
+def sums(path: Path) -> list[int]:
+    """Numbers of the pages whose checksum is wrong."""
+    data = path.read_bytes()
+    found = [data[at : at + PAGE] for at in range(0, len(data), PAGE)]
+    return [
+        number
+        for number, page in enumerate(found, start=1)
+        if int.from_bytes(page[-8:], "little") != native.checksum(page, number)
+    ]
+
+
+def read_all(path: Path) -> list[EpisodicEntry]:
+    backend = SQLiteBackend(path, SPACE)
+    try:
+        backend.search(gaussian(1, 64)[0], 5, EVERYTHING)
+        return list(backend.scan(EVERYTHING))
+    finally:
+        backend.close()
+
+
+def test_every_page_is_summed(path: Path) -> None:
+    """After adds, replacements, deletes and erasing, each page of the file has the checksum of what is in it."""
+    assert pages.unavailable() == ""
+    backend = SQLiteBackend(path, SPACE)
+    backend.add([one.changed(content=one.content * 3) for one in some(100)])
+    backend.delete(Filter(session_id="s3"))
+    backend.close()
+    assert path.stat().st_size > 100 * PAGE
+    assert sums(path) == []
+    backend = SQLiteBackend(path, SPACE)
+    backend.forget(Filter(session_id="s4"))
+    assert sums(path) == []
+    backend.close()
+    assert sums(path) == []
+
+
+@pytest.mark.parametrize("damage", ["a bit", "zeros", "swapped", "another page's"])
+def test_a_damaged_page_is_named(path: Path, damage: str) -> None:
+    """A flipped bit, a page of zeros, two pages in each other's places, a page copied over another: each is told."""
+    whole = bytearray(path.read_bytes())
+    first, second = 20 * PAGE, 31 * PAGE
+    if damage == "a bit":
+        whole[first + 1234] ^= 4
+    elif damage == "zeros":
+        whole[first : first + PAGE] = bytes(PAGE)
+    else:
+        one, other = whole[first : first + PAGE], whole[second : second + PAGE]
+        whole[first : first + PAGE] = other
+        if damage == "swapped":
+            whole[second : second + PAGE] = one
+    path.write_bytes(whole)
+    with pytest.raises(CorruptDataError, match=r"page (21|32) \(at byte .*\) is not what was written"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("at", [16, 20, 68, 69, 24, 28, 52, 99, 110, 2000, 4090])
+def test_a_damaged_header_is_told(path: Path, at: int) -> None:
+    """The first page, on which all else depends, cannot be damaged unseen, nor can the signs that pages are summed."""
+    whole = bytearray(path.read_bytes())
+    whole[at] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(CorruptDataError):
+        read_all(path)
+
+
+def test_a_file_cut_short_is_told(path: Path) -> None:
+    """A file that has lost its end, at a page's border or within one, is damaged, and not a smaller file."""
+    for size in (path.stat().st_size - PAGE, path.stat().st_size // 2 // PAGE * PAGE + 17):
+        os.truncate(path, size)
+        with pytest.raises(CorruptDataError):
+            read_all(path)
+
+
+def test_other_tools_can_read_a_store(path: Path) -> None:
+    """To plain SQLite it is a plain database, whole by its own checks."""
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    assert db.execute("SELECT count(*) FROM entries").fetchone() == (300,)
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    db.close()
+
+
+def test_a_file_is_made_as_others_make_files(path: Path) -> None:
+    """It has the permissions that the process gives to new files, and nothing half-made stands beside it."""
+    plain = path.with_name("plain")
+    plain.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "plain"]
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    """A file that somebody has made, and written nothing to, is used like one that is not there."""
+    path = tmp_path / "memory.db"
+    path.touch()
+    backend = SQLiteBackend(path, SPACE)
+    backend.add(some(3))
+    backend.close()
+    assert len(read_all(path)) == 3
+    assert sums(path) == []
+
+
+def test_a_checksum_depends_on_every_bit_and_on_the_place() -> None:
+    """No single changed bit, and no other page number, gives the same checksum."""
+    page = bytearray(os.urandom(PAGE))
+    seen = {native.checksum(bytes(page), 1), native.checksum(bytes(page), 2)}
+    for bit in range(0, (PAGE - 8) * 8, 7):
+        page[bit // 8] ^= 1 << bit % 8
+        seen.add(native.checksum(bytes(page), 1))
+        page[bit // 8] ^= 1 << bit % 8
+    assert len(seen) == 2 + len(range(0, (PAGE - 8) * 8, 7))
+    with pytest.raises(ValueError, match="4096"):
+        native.checksum(b"short", 1)
