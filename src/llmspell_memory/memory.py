@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types import Hit, Matrix, RetentionRule, SessionSummary, Vector
 
 _EVERYTHING = Filter()
+_FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 class EpisodicMemory:
@@ -173,7 +174,7 @@ class EpisodicMemory:
         for rule in rules:
             for namespace in self._namespaces(Filter(namespace=rule.namespace)):
                 alone = Filter(namespace=namespace, below=False)
-                if rule.max_age is not None:
+                if rule.max_age is not None and rule.max_age < now - _FIRST:
                     gone = self._backend.delete(dataclasses.replace(alone, until=now - rule.max_age))
                     removals.append(Removal(reason="too old", namespace=namespace, entries=gone))
                 if rule.max_entries is not None:

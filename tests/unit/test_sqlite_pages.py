@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmspell_memory import CorruptDataError, EmbeddingSpace, EpisodicEntry, Filter
+from llmspell_memory import CorruptDataError, EmbeddingSpace, EpisodicEntry, Filter, StorageError
 from llmspell_memory import _pages as native
 from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.sqlite import pages
@@ -153,3 +153,29 @@ def test_a_checksum_depends_on_every_bit_and_on_the_place() -> None:
     assert len(seen) == 2 + len(range(0, (PAGE - 8) * 8, 7))
     with pytest.raises(ValueError, match="4096"):
         native.checksum(b"short", 1)
+
+
+def test_without_the_layer_files_are_plain_and_checksums_are_not_spoilt(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLite takes no layer, new files work without checksums; one that has them is refused, and left alone."""
+    monkeypatch.setattr(pages, "_outcome", ["this Python's SQLite does not show sqlite3_vfs_register"])
+    plain, before = tmp_path / "plain.db", path.read_bytes()
+    backend = SQLiteBackend(plain, SPACE)
+    backend.add(some(20))
+    backend.close()
+    assert len(read_all(plain)) == 20
+    assert plain.read_bytes()[20] == 0
+    with pytest.raises(StorageError, match=r"has checksums.*does not show sqlite3_vfs_register"):
+        SQLiteBackend(path, SPACE)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    assert len(read_all(plain)) == 20
+
+
+def test_a_library_without_sqlite_is_a_reason(tmp_path: Path) -> None:
+    """What has no SQLite to give is an error that says so, and not a crash."""
+    with pytest.raises(RuntimeError, match="is not loaded"):
+        native.register_vfs(str(tmp_path / "none.so"))
+    with pytest.raises(RuntimeError, match="does not show"):
+        native.register_vfs(native.__file__.replace("_pages", "_core"))

@@ -296,7 +296,8 @@ class SQLiteBackend:
     def _erase(self) -> None:
         """Rewrite every file that may hold what was deleted."""
         self._recent.clear()
-        self._view.catch_up() if self._warm else None
+        if self._warm:
+            self._view.catch_up()
         self._file.remove()
         self._save_index(now=True)
         self._connections.rewrite()

@@ -107,9 +107,16 @@ class IndexFile:
         self.clear_away(older_than=_ABANDONED_SECONDS)
 
     def remove(self) -> None:
-        """Delete the file, if there is one, and all that was half-written."""
+        """Delete the file, if there is one, and all that was half-written.
+
+        Raises:
+            StorageError: it cannot be deleted.
+        """
         self._shown = 0
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be deleted: {error.strerror}") from error
         self.clear_away(older_than=0.0)
 
     def clear_away(self, *, older_than: float) -> None:

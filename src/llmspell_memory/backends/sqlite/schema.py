@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from llmspell_memory.backends.sqlite.pages import CHECKSUMMED
-from llmspell_memory.errors import SchemaError
+from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, unavailable
+from llmspell_memory.errors import SchemaError, StorageError
 from llmspell_memory.types import EmbeddingSpace
 
 if TYPE_CHECKING:
@@ -61,12 +61,18 @@ def check_ours(db: sqlite3.Connection, *, name: str) -> int:
 
     Raises:
         SchemaError: another application's file, or one written by a newer version of this library.
+        StorageError: its pages have checksums, which are not to be had here.
     """
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application not in _OURS and tables:
         raise SchemaError(f"{name} is a SQLite file of another application; choose another path")
+    if application == CHECKSUMMED and (reason := unavailable()):
+        raise StorageError(
+            f"{name} has checksums, which this Python would neither compare nor make ({reason}); open it by one whose "
+            "SQLite is a shared library"
+        )
     if version > len(MIGRATIONS):
         raise SchemaError(
             f"{name} has schema version {version}, this version of llmspell-memory knows {len(MIGRATIONS)}; upgrade it"

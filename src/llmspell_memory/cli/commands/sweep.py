@@ -16,7 +16,10 @@ def sweep(
     ctx: typer.Context,
     *,
     max_age: Annotated[
-        float | None, typer.Option("--max-age", metavar="DAYS", min=0, help="Also what happened longer ago than this.")
+        float | None,
+        typer.Option(
+            "--max-age", metavar="DAYS", min=0, max=timedelta.max.days, help="Also what happened longer ago than this."
+        ),
     ] = None,
     max_entries: Annotated[
         int | None,
