@@ -106,7 +106,7 @@ class Connections:
         try:
             with translated(path):
                 self._identity = _identity(path)
-                _patiently(lambda: check(self._writer))
+                _patiently(lambda: _look(self._writer, check))
                 _patiently(lambda: _use_write_ahead_log(self._writer, path))
                 _set_up_writer(self._writer, durability)
         except BaseException:
@@ -258,6 +258,15 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
         db.close()
         raise
     return db
+
+
+def _look(db: sqlite3.Connection, check: Callable[[sqlite3.Connection], object]) -> None:
+    """Let `check` see one moment: between two, another process may have made the file, and it would look like none."""
+    db.execute("BEGIN")
+    try:
+        check(db)
+    finally:
+        db.execute("ROLLBACK")
 
 
 def _set_up_writer(db: sqlite3.Connection, durability: Durability) -> None:
