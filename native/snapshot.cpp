@@ -5,6 +5,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <system_error>
 #include <utility>
@@ -208,10 +209,12 @@ void Snapshot::compare(Section section) const {
     }
 }
 
-// From the file, for what was mapped may be written to meanwhile.
+// From the file, for what was mapped may be written to meanwhile. In the background, where nothing may be thrown; at once
+// where there is no thread to be had.
 void Snapshot::compare_rest() {
-    comparing_ = std::jthread([this](const std::stop_token &stop) {
-        std::vector<std::byte> piece(kComparedAtOnce);
+    const auto memory = std::make_shared<std::vector<std::byte>>(kComparedAtOnce);
+    const auto compare = [this, memory](const std::stop_token &stop) noexcept {
+        auto &piece = *memory;
         for (const Section section : rest_) {
             const auto &one = entry(section);
             std::uint32_t checksum = 0;
@@ -226,7 +229,12 @@ void Snapshot::compare_rest() {
             }
             if (!readable || checksum != one.checksum) damaged_ = true;
         }
-    });
+    };
+    try {
+        comparing_ = std::jthread(compare);
+    } catch (const std::system_error &) {
+        compare({});
+    }
 }
 
 void Snapshot::wait() {

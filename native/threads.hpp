@@ -3,13 +3,25 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <thread>
 #include <vector>
 
 namespace llmspell {
 
-// Does `work(0)` to `work(count - 1)` on so many threads; the first exception is thrown again.
+// Whether this new thread may throw. Its first throw allocates its record of exceptions, and where there is no memory for
+// that the dynamic linker ends the process; so the record is made now, when it is known that there is.
+inline bool may_throw() noexcept {
+    void *volatile some = std::malloc(1024);  // volatile, for a compiler may leave out what is only made and freed
+    if (some == nullptr) return false;
+    std::free(some);
+    static_cast<void>(std::uncaught_exceptions());
+    return true;
+}
+
+// Does `work(0)` to `work(count - 1)` on so many threads, or on fewer where the system gives no more; the first exception
+// is thrown again.
 template <class Work>
 void on_threads(std::size_t threads, std::size_t count, Work work) {
     std::atomic<std::size_t> next{0};
@@ -23,7 +35,15 @@ void on_threads(std::size_t threads, std::size_t count, Work work) {
     };
     {
         std::vector<std::jthread> others;
-        for (std::size_t thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+        try {
+            for (std::size_t thread = 1; thread < threads; ++thread) {
+                others.emplace_back([&run, thread]() noexcept {
+                    if (may_throw()) run(thread);
+                });
+            }
+        } catch (const std::exception &) {
+            // No more threads, or no memory for them: those that there are do the work.
+        }
         run(0);
     }
     for (const auto &failure : failures) {
