@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from llmspell_memory.backends.checks import checked_vector
-from llmspell_memory.backends.sqlite.connection import Connections
+from llmspell_memory.backends.sqlite.connection import Connections, translated
 from llmspell_memory.backends.sqlite.feed import Feed, last_seq, take_seqs
 from llmspell_memory.backends.sqlite.index_file import IndexFile
 from llmspell_memory.backends.sqlite.recent import RecentEntries
@@ -99,7 +99,8 @@ class SQLiteBackend:
             self._warm = warm
             self._resume_erasing()
             if warm:
-                self._view.catch_up()
+                with translated(self._path):
+                    self._view.catch_up()
                 self._save_index()
         except BaseException:
             self._connections.close()
@@ -172,13 +173,14 @@ class SQLiteBackend:
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._warm = True
-        hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
-        if hits is None:
-            hits = self._by_one_transaction(vector, k, where)
-        if hits is None:  # the index was behind, or a write came between
-            with self._view.lock, self._connections.read() as db:
-                self._view.catch_up(db)
-                hits = self._hits(db, vector, k, where)
+        with translated(self._path):
+            hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
+            if hits is None:
+                hits = self._by_one_transaction(vector, k, where)
+            if hits is None:  # the index was behind, or a write came between
+                with self._view.lock, self._connections.read() as db:
+                    self._view.catch_up(db)
+                    hits = self._hits(db, vector, k, where)
         if hits is None:
             raise CorruptDataError(
                 f"{self._path} is damaged: its index and its rows do not have the same entries; run "
@@ -342,7 +344,9 @@ class SQLiteBackend:
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
         """Change the index's parameters or kind; reads go on meanwhile."""
         self._connections.check_open()
-        if self._view.configure(hnsw, rebuild=rebuild):
+        with translated(self._path):
+            built = self._view.configure(hnsw, rebuild=rebuild)
+        if built:
             self._warm = True
             self._save_index()
 
