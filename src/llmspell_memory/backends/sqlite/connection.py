@@ -36,6 +36,8 @@ _LOG_BYTES: Final = 64 * 2**20
 
 _FOLD_MS: Final = 250
 
+_EFFECTIVE: Final = os.access in os.supports_effective_ids
+
 _ABANDONED: Final[list[Connections]] = []
 """What a forked process inherited and must neither use nor close."""
 
@@ -242,7 +244,13 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
         path: of the file.
         mode: "ro" to read, "rw" to write, "rwc" to make the file where there is none.
         wait: how many seconds it waits for a lock of others.
+
+    Raises:
+        StorageError: the file cannot be written to. SQLite would open it for reading only, for as long as the
+            connection lives, and leave files beside it that keep others from writing, too.
     """
+    if mode != "ro" and path.exists() and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
+        raise StorageError(f"{path}: {_CAUSES[sqlite3.SQLITE_READONLY]}")
     db = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}{pages.vfs()}",
         uri=True,

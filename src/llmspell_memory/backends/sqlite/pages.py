@@ -59,19 +59,33 @@ def make_file(path: Path) -> None:
     if unavailable():
         return
     try:
-        if path.exists() and path.stat().st_size:
+        if _has_content(path):
             return
+        _check_alone(path)
         with _written_beside(path, first_page()) as complete:
             try:
                 path.hardlink_to(complete)  # fails where there is one by now
             except OSError:
-                if not path.exists() or not path.stat().st_size:
+                if not _has_content(path):
                     complete.replace(path)
     except OSError as error:
         raise StorageError(
             f"{path}: the file cannot be opened ({error.strerror}); does its folder exist, and may this user write "
             "there?"
         ) from error
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _check_alone(path: Path) -> None:
+    """Raise a StorageError where the log of a file that is gone would be taken for one of the new file's."""
+    log = path.with_name(f"{path.name}-wal")
+    if _has_content(log) and not _has_content(path):  # in this order, for another process may make both meanwhile
+        raise StorageError(
+            f"{path} is gone, but its log {log} is still there; put the file back, or delete the log with what is in it"
+        )
 
 
 @contextmanager
