@@ -1,0 +1,323 @@
+"""Damage to the files of a store: every answer is right or a typed error, and no process hangs or dies.
+
+The file is also the program of the process that opens damaged files: it is told one damage a line, and says in a line
+what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import pytest
+
+from llmspell_memory import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, StorageError
+from llmspell_memory.backends import LocalBackend, SQLiteBackend
+from llmspell_memory.testing.backends import entry, fields_of
+from llmspell_memory.testing.indexes import gaussian
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import Hit
+
+DIMENSIONS: Final = 32
+SPACE: Final = EmbeddingSpace(provider="test", model=None, dimensions=DIMENSIONS)
+EVERYTHING: Final = Filter()
+STORE: Final = "memory.db"
+INDEX: Final = "memory.db-index"
+LOG: Final = "memory.db-wal"
+PATIENCE: Final = 60.0
+"""Seconds after which an answer is a hang."""
+
+Question: TypeAlias = "Callable[[EpisodicBackend], object]"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is done to one file: from byte `at` on, with `size` bytes or with one of another value."""
+
+    file: str
+    kind: str
+    at: int
+    size: int = 1
+    other: int = 0
+
+    def done_to(self, data: bytearray) -> bytearray:
+        one, two = slice(self.at, self.at + self.size), slice(self.other, self.other + self.size)
+        match self.kind:
+            case "bit" | "byte":
+                data[self.at] ^= self.other
+            case "truncate":
+                del data[self.at :]
+            case "zero":
+                data[one] = bytes(len(data[one]))
+            case "swap":
+                data[one], data[two] = data[two], data[one]
+        return data
+
+
+def damages(file: str, length: int, places: Iterable[int], chance: random.Random) -> Iterator[Damage]:
+    """Each kind of damage at each place."""
+    for at in places:
+        size = min(chance.choice([64, 512, 4096]), length // 2)
+        block = chance.choice([at // size * size, min(at, length - size)])
+        blocks = [n for n in range(0, length - size + 1, size) if abs(n - block) >= size]
+        yield Damage(file, "bit", at, other=1 << chance.randrange(8))
+        yield Damage(file, "byte", at, other=chance.randrange(1, 256))
+        yield Damage(file, "truncate", at)
+        yield Damage(file, "zero", block, size)
+        yield Damage(file, "swap", block, size, chance.choice(blocks))
+
+
+# --- a store with a history -------------------------------------------------------------------------------------------
+
+
+def made(number: int, *, of: str = "", **fields: Any) -> EpisodicEntry:
+    names: list[tuple[str, ...]] = [(), ("acme",), ("acme", "alice"), ("acme2",)]
+    return entry(
+        f"{of}{number} " + "x" * (number * 37 % 900 if number % 20 else 9000),
+        f"session {number % 6}",
+        id=f"{of}{number}",
+        minute=number * 7 % 400,
+        namespace=names[number % 4],
+        metadata={"number": number, "even": number % 2 == 0} if number % 3 else {},
+        ingestion_time=datetime(2025, 4, 1, tzinfo=UTC) + timedelta(minutes=number),
+        expires_at=datetime(2025 if number % 2 else 2125, 5, 1, tzinfo=UTC)
+        if number % 10 == 0 or number % 10 == 5
+        else None,
+        embedding=gaussian(1, DIMENSIONS, seed=number)[0],
+        **fields,
+    )
+
+
+def fill(backend: EpisodicBackend) -> None:
+    """Adds, replacements, marks and deletes, always the same."""
+    backend.add([made(n) for n in range(300)])
+    backend.add([made(n, processed=True) for n in range(0, 300, 9)])
+    backend.mark_processed(Filter(namespace=("acme", "alice")))
+    backend.delete(Filter(ids=frozenset(str(n) for n in range(0, 300, 7)), expired=None))
+    for number in range(300, 340):
+        backend.add([made(number)])
+
+
+FILTERS: Final = (
+    EVERYTHING,
+    Filter(expired=None),
+    Filter(expired=True),
+    Filter(session_id="session 2"),
+    Filter(namespace=("acme",)),
+    Filter(processed=True, role="user"),
+    Filter(metadata={"even": True}),
+    Filter(since=made(20).timestamp, until=made(40).timestamp),
+    Filter(known_by=made(100).ingestion_time),
+    Filter(ids=frozenset(map(str, range(100, 130)))),
+)
+
+
+def hits_of(hits: list[Hit]) -> list[tuple[object, float]]:
+    return [(fields_of(hit.entry), round(hit.score, 4)) for hit in hits]
+
+
+def questions() -> Iterator[tuple[str, Question]]:
+    for number, where in enumerate(FILTERS):
+        query = gaussian(1, DIMENSIONS, seed=1000 + number)[0]
+        yield f"count {number}", lambda backend, where=where: backend.count(where)
+        yield f"scan {number}", lambda backend, where=where: list(map(fields_of, backend.scan(where)))
+        yield f"sessions {number}", lambda backend, where=where: backend.sessions(where)
+        for k in (1, 10, 200):
+            yield (
+                f"search {number}, {k}",
+                lambda backend, where=where, k=k, query=query: hits_of(backend.search(query, k, where)),
+            )
+
+
+# --- the process that opens damaged files -----------------------------------------------------------------------------
+
+
+class Judge:
+    """Asks damaged stores what a store in RAM of the same history answers."""
+
+    def __init__(self) -> None:
+        self.model = LocalBackend(SPACE)
+        fill(self.model)
+        self.questions = dict(questions())
+        self.right = {name: ask(self.model) for name, ask in self.questions.items()}
+        self.wrong: list[str] = []
+        self.errors: Counter[str] = Counter()
+
+    def judge(self, path: Path) -> None:
+        self.wrong, self.errors = [], Counter()
+        self.model.delete(Filter(session_id="new", expired=None))
+        self.rows = self.right["scan 1"]
+        for _ in range(2):
+            with suppress(StopIteration):
+                self.use(path)
+
+    def use(self, path: Path) -> None:
+        backend = self.attempt("open", lambda: SQLiteBackend(path, SPACE, hnsw=HNSWConfig()))
+        with closing(backend):
+            if self.rows == self.right["scan 1"]:
+                for name, ask in self.questions.items():
+                    self.compare(name, lambda ask=ask: ask(backend), self.right[name])
+            self.compare("all", lambda: list(map(fields_of, backend.scan(Filter(expired=None)))), self.rows)
+            self.through_the_graph(backend)
+            new = made(len(self.rows), of="new ").changed(session_id="new")
+            with suppress(StopIteration):
+                self.attempt("add", lambda: backend.add([new]))
+                self.model.add([new])
+                self.rows = list(map(fields_of, self.model.scan(Filter(expired=None))))
+            self.compare("all after", lambda: list(map(fields_of, backend.scan(Filter(expired=None)))), self.rows)
+
+    def through_the_graph(self, backend: SQLiteBackend) -> None:
+        """So few candidates that the graph is walked: what it finds is true, if not always the best."""
+        with suppress(StopIteration):
+            self.attempt("configure", lambda: backend.configure(HNSWConfig(ef_search=1)))
+            self.compare("invariants", backend._view.index.check, "")
+            rows = {row[0].id + str(row[0].namespace): row for row in self.rows}  # type: ignore[attr-defined]
+            for one in self.model.scan(EVERYTHING, limit=3):
+                assert one.embedding is not None
+                hits = self.attempt("walk", lambda one=one: backend.search(one.embedding, 5, EVERYTHING))
+                found = [rows.get(hit.entry.id + str(hit.entry.namespace)) for hit in hits]
+                if len(hits) != 5 or [fields_of(hit.entry) for hit in hits] != found:
+                    self.wrong.append(f"walk: {hits}")
+
+    def attempt(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return the answer, or note an error and stop."""
+        try:
+            return call()
+        except StorageError as error:
+            self.errors[f"{type(error).__name__}"] += 1
+        except Exception as error:  # noqa: BLE001 (that is what is looked for)
+            self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+        raise StopIteration
+
+    def compare(self, name: str, call: Callable[[], Any], expected: object) -> None:
+        with suppress(StopIteration):
+            answer = self.attempt(name, call)
+            if answer != expected:
+                self.wrong.append(f"{name}: {difference(answer, expected)}")
+
+
+def difference(answer: object, expected: object) -> str:
+    if isinstance(answer, list) and isinstance(expected, list):
+        more = [one for one in answer if one not in expected]
+        fewer = [one for one in expected if one not in answer]
+        return f"{len(answer)} in place of {len(expected)}, among them {str(more)[:300]}, missing {str(fewer)[:300]}"
+    return f"{str(answer)[:300]} in place of {str(expected)[:300]}"
+
+
+def judge_all(pristine: Path) -> None:
+    judge = Judge()
+    for line in sys.stdin:
+        damage = Damage(**json.loads(line))
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(pristine, folder, dirs_exist_ok=True)
+            file = Path(folder) / damage.file
+            file.write_bytes(damage.done_to(bytearray(file.read_bytes())))
+            judge.judge(Path(folder) / STORE)
+        sys.stdout.write(json.dumps([judge.wrong, judge.errors]) + "\n")
+        sys.stdout.flush()
+
+
+# --- the test's side --------------------------------------------------------------------------------------------------
+
+
+class Court:
+    """The process that judges, started anew when it hangs or dies."""
+
+    def __init__(self, *command: object) -> None:
+        self.command = [sys.executable, __file__, *map(str, command)]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def judge(self, damage: Damage) -> tuple[list[str], dict[str, int]]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asdict(damage)) + "\n")
+        self.process.stdin.flush()
+        answered = select.select([self.process.stdout], [], [], PATIENCE)[0]
+        if answered and (line := self.process.stdout.readline()):
+            wrong, errors = json.loads(line)
+            return wrong, errors
+        if not answered:
+            self.process.send_signal(signal.SIGABRT)
+        _, said = self.process.communicate()
+        self.start()
+        return [f"it {'hung' if not answered else 'died'}: {said[-2000:]}"], {}
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def outcomes(pristine: Path, cases: Iterable[Damage], *, errors_allowed: bool) -> str:
+    """Let all be judged; return figures, or fail with every place where something is wrong."""
+    wrong: list[str] = []
+    said: Counter[str] = Counter()
+    with closing(Court("judge", pristine)) as court:
+        for damage in cases:
+            mistakes, errors = court.judge(damage)
+            wrong += [f"{damage}: {mistake}" for mistake in mistakes]
+            if errors and not errors_allowed:
+                wrong.append(f"{damage}: {errors}")
+            said[" and ".join(sorted(errors)) or "right answers"] += 1
+    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong[:40])
+    return f"{said.total()} damages: " + ", ".join(f"{count} {name}" for name, count in said.most_common())
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pristine")
+    with closing(SQLiteBackend(folder / STORE, SPACE, hnsw=HNSWConfig())) as backend:
+        fill(backend)
+    assert sorted(one.name for one in folder.iterdir()) == [STORE, INDEX]
+    return folder
+
+
+@pytest.mark.timeout(7200)
+def test_damage_to_the_index_is_never_seen(pristine: Path, torture: bool, figures: Callable[[str], None]) -> None:
+    """Whatever happens to the index file, at any section, every answer is right."""
+    chance = random.Random(1)
+    data = (pristine / INDEX).read_bytes()
+    (count,) = struct.unpack_from("<I", data, 12)
+    sections = [(0, 16), (16, 24 * count)]
+    sections += [(at, size) for _, _, at, size in struct.iter_unpack("<IIQQ", data[16 : 16 + 24 * count]) if size]
+    places = [chance.randrange(at, at + size) for at, size in sections for _ in range(20 if torture else 1)]
+    cases = list(damages(INDEX, len(data), places, chance))
+    figures(outcomes(pristine, cases, errors_allowed=False))
+
+
+@pytest.mark.timeout(7200)
+def test_damage_to_the_database_is_never_a_wrong_answer(
+    pristine: Path, torture: bool, figures: Callable[[str], None]
+) -> None:
+    """Whatever happens to the database, each call answers rightly or raises a StorageError."""
+    chance = random.Random(2)
+    length = (pristine / STORE).stat().st_size
+    places = [chance.randrange(1, length) for _ in range(2000 if torture else 200)]
+    kinds = list(damages(STORE, length, places, chance))
+    cases = kinds if torture else [kinds[5 * n + n % 5] for n in range(len(places))]
+    figures(outcomes(pristine, cases, errors_allowed=True))
+
+
+if __name__ == "__main__":
+    judge_all(Path(sys.argv[2]))
