@@ -19,6 +19,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -115,6 +116,36 @@ def fill(backend: EpisodicBackend) -> None:
         backend.add([made(number)])
 
 
+STEPS: Final = 60
+CLOSED_AFTER: Final = 20
+
+
+def step(backend: EpisodicBackend, number: int) -> None:
+    """One change, whole or not at all."""
+    match number % 5:
+        case 3:
+            backend.mark_processed(Filter(session_id=f"session {number % 6}"))
+        case 4:
+            backend.delete(Filter(ids=frozenset(str(n) for n in range(5 * number - 30, 5 * number - 20))))
+        case _:
+            backend.add([made(n) for n in range(5 * number, 5 * number + 5)])
+
+
+def write_until_killed(path: str) -> None:
+    """Do step by step and say so, with an index saved in between."""
+    backend = SQLiteBackend(path, SPACE, hnsw=HNSWConfig())
+    for number in range(STEPS):
+        step(backend, number)
+        if number + 1 == CLOSED_AFTER:
+            backend.close()
+            backend = SQLiteBackend(path, SPACE, hnsw=HNSWConfig())
+        if number + 1 == STEPS // 2:
+            backend.configure(HNSWConfig(), rebuild=True)
+        sys.stdout.write(f"{number}\n")
+        sys.stdout.flush()
+    signal.pause()
+
+
 FILTERS: Final = (
     EVERYTHING,
     Filter(expired=None),
@@ -183,6 +214,32 @@ class Judge:
                 self.rows = list(map(fields_of, self.model.scan(Filter(expired=None))))
             self.compare("all after", lambda: list(map(fields_of, backend.scan(Filter(expired=None)))), self.rows)
 
+    def judge_after_a_cut(self, path: Path) -> None:
+        """The rows are those after one of the steps, and everything else fits them."""
+        self.wrong, self.errors = [], Counter()
+        with suppress(StopIteration):
+            with closing(self.attempt("open", lambda: SQLiteBackend(path, SPACE, hnsw=HNSWConfig()))) as backend:
+                entries = self.attempt("scan", lambda: list(backend.scan(Filter(expired=None))))
+            self.rows = list(map(fields_of, entries))
+            if self.rows not in self.states:
+                self.wrong.append(f"{len(self.rows)} rows that never were there together")
+            self.errors[f"{self.states[::-1].index(self.rows)} steps lost"] += 1
+            self.model = LocalBackend(SPACE)
+            self.model.add(entries)
+            self.right = {name: ask(self.model) for name, ask in self.questions.items()}
+            self.use(path)
+            self.use(path)
+
+    @cached_property
+    def states(self) -> list[object]:
+        """The rows after each step that the log could take back."""
+        model = LocalBackend(SPACE)
+        states: list[object] = []
+        for number in range(STEPS):
+            step(model, number)
+            states.append(list(map(fields_of, model.scan(Filter(expired=None)))))
+        return states[CLOSED_AFTER - 1 :]
+
     def through_the_graph(self, backend: SQLiteBackend) -> None:
         """So few candidates that the graph is walked: what it finds is true, if not always the best."""
         with suppress(StopIteration):
@@ -229,7 +286,7 @@ def judge_all(pristine: Path) -> None:
             shutil.copytree(pristine, folder, dirs_exist_ok=True)
             file = Path(folder) / damage.file
             file.write_bytes(damage.done_to(bytearray(file.read_bytes())))
-            judge.judge(Path(folder) / STORE)
+            (judge.judge_after_a_cut if damage.file == LOG else judge.judge)(Path(folder) / STORE)
         sys.stdout.write(json.dumps([judge.wrong, judge.errors]) + "\n")
         sys.stdout.flush()
 
@@ -319,5 +376,25 @@ def test_damage_to_the_database_is_never_a_wrong_answer(
     figures(outcomes(pristine, cases, errors_allowed=True))
 
 
+@pytest.mark.timeout(7200)
+def test_damage_to_the_log_is_at_most_a_power_cut(
+    tmp_path: Path, torture: bool, figures: Callable[[str], None]
+) -> None:
+    """Of the log that a killed process left, damage takes the last steps, whole ones, or it is a StorageError."""
+    command = [sys.executable, __file__, "write", str(tmp_path / STORE)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert [int(writer.stdout.readline()) for _ in range(STEPS)] == list(range(STEPS))
+        writer.kill()
+    assert sorted(one.name for one in tmp_path.iterdir()) == [STORE, INDEX, f"{STORE}-shm", LOG]
+    chance = random.Random(3)
+    length = (tmp_path / LOG).stat().st_size
+    places = [0, 24, 32, *(chance.randrange(length) for _ in range(500 if torture else 17))]
+    figures(outcomes(tmp_path, damages(LOG, length, places, chance), errors_allowed=True))
+
+
 if __name__ == "__main__":
-    judge_all(Path(sys.argv[2]))
+    if sys.argv[1] == "write":
+        write_until_killed(sys.argv[2])
+    else:
+        judge_all(Path(sys.argv[2]))
