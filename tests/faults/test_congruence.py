@@ -35,12 +35,16 @@ DIMENSIONS: Final = 16
 SPACE: Final = EmbeddingSpace(provider="test", model=None, dimensions=DIMENSIONS)
 START: Final = datetime(2025, 1, 1, tzinfo=UTC)
 NARROW: Final = HNSWConfig(m=4, ef_construction=20, ef_search=10)
+PAST: Final = datetime(2001, 1, 1, tzinfo=UTC)
+FUTURE: Final = datetime(2101, 1, 1, tzinfo=UTC)
 LEAST_RECALL: Final = 0.95
 
 Act: TypeAlias = tuple[Any, ...]
 """A verb of a backend with its arguments, or "reopen"."""
 
 EVERYTHING: Final = Filter()
+ALL: Final = Filter(expired=None)
+"""What has expired, too."""
 
 
 def serve(path: str) -> None:
@@ -159,6 +163,7 @@ class Chance:
             ingestion_time=self.moment(),
             metadata=self.metadata(),
             processed=self.random.random() < 0.2,
+            expires_at=self.random.choice([None, None, None, None, PAST, FUTURE]),
             embedding=self.vector(),
         )
 
@@ -170,6 +175,7 @@ class Chance:
             "until": self.moment,
             "known_by": self.moment,
             "processed": lambda: self.random.random() < 0.5,
+            "expired": lambda: self.random.choice([True, None]),
             "metadata": self.metadata,
             "namespace": lambda: tuple(self.name() for _ in range(self.random.randrange(3))),
             "ids": lambda: frozenset(
@@ -184,7 +190,9 @@ class Chance:
         ids = frozenset(str(self.random.randrange(6000)) for _ in range(self.random.choice([1, 30, 300])))
         since = self.moment()
         until = since + timedelta(minutes=self.random.choice([1, 20]))
-        return self.random.choice([Filter(ids=ids), Filter(since=since, until=until, session_id=self.name())])
+        return self.random.choice(
+            [Filter(ids=ids, expired=None), Filter(since=since, until=until, session_id=self.name())]
+        )
 
     def config(self) -> HNSWConfig | None:
         return self.random.choice([HNSWConfig(), HNSWConfig(), HNSWConfig(ef_search=51), NARROW, None])
@@ -196,6 +204,7 @@ class Chance:
             lambda: ("add", [self.entry() for _ in range(pick([2, 10, 40, 200]))]): 12,
             lambda: ("mark_processed", pick([self.filter, self.narrow_filter])()): 8,
             lambda: ("delete", self.narrow_filter()): 10,
+            lambda: ("forget", self.narrow_filter()): 0.7,
             lambda: ("search", self.vector(), pick([0, 1, 5, 10, 10, 40, 600]), EVERYTHING): 30,
             lambda: ("search", self.vector(), pick([1, 10, 100]), self.filter()): 15,
             lambda: (pick(["scan", "count", "count", "sessions"]), self.filter()): 12,
@@ -222,7 +231,7 @@ class SideBySide:
         if dice < 0.01:
             self.served.kill()
             self.open_again(None)
-        elif dice < 0.025:
+        elif dice < (0.25 if act[0] in ("forget", "reopen", "configure") else 0.022):
             return self.interrupted(act)
         start = time.monotonic()
         result = self.served.do(act)
@@ -241,14 +250,14 @@ class SideBySide:
 
     def open_again(self, pending: Act | None) -> None:
         size = self.served.open(self.hnsw)
-        stored = list(map(fields_of, self.served.do(("scan", EVERYTHING))))
+        stored = list(map(fields_of, self.served.do(("scan", ALL))))
         assert size == len(stored)
-        if pending and pending[0] in ("add", "mark_processed", "delete") and stored != self.rows():
+        if pending and pending[0] in ("add", "mark_processed", "delete", "forget") and stored != self.rows():
             self.on_model(pending)
         assert stored == self.rows()
 
     def rows(self) -> list[tuple[object, ...]]:
-        return list(map(fields_of, self.model.scan(EVERYTHING)))
+        return list(map(fields_of, self.model.scan(ALL)))
 
     def on_model(self, act: Act) -> Any:
         verb, *arguments = act
@@ -263,6 +272,8 @@ class SideBySide:
                 self.compare_hits(act, result)
             case "scan":
                 assert list(map(fields_of, result)) == list(map(fields_of, self.on_model(act)))
+            case "forget":
+                assert sorted(result) == sorted(self.on_model(act))
             case _:
                 assert result == self.on_model(act)
 
@@ -274,9 +285,8 @@ class SideBySide:
             return
         identities = frozenset((hit.entry.namespace, hit.entry.id) for hit in hits)
         assert len(identities) == len(hits)
-        known = {
-            (one.namespace, one.id): one for one in self.model.scan(Filter(ids=frozenset(one for _, one in identities)))
-        }
+        met = Filter(ids=frozenset(hit.entry.id for hit in hits), expired=None)
+        known = {(one.namespace, one.id): one for one in self.model.scan(met)}
         for hit in hits:
             assert where.matches(hit.entry)
             assert fields_of(hit.entry) == fields_of(known[hit.entry.namespace, hit.entry.id])

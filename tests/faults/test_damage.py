@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import Hit
+    from llmspell_memory.types import Vector
 
 DIMENSIONS: Final = 32
 SPACE: Final = EmbeddingSpace(provider="test", model=None, dimensions=DIMENSIONS)
 EVERYTHING: Final = Filter()
+ALL: Final = Filter(expired=None)
+"""What has expired, too."""
+
 STORE: Final = "memory.db"
 INDEX: Final = "memory.db-index"
 LOG: Final = "memory.db-wal"
@@ -148,7 +151,7 @@ def write_until_killed(path: str) -> None:
 
 FILTERS: Final = (
     EVERYTHING,
-    Filter(expired=None),
+    ALL,
     Filter(expired=True),
     Filter(session_id="session 2"),
     Filter(namespace=("acme",)),
@@ -160,21 +163,42 @@ FILTERS: Final = (
 )
 
 
-def hits_of(hits: list[Hit]) -> list[tuple[object, float]]:
-    return [(fields_of(hit.entry), round(hit.score, 4)) for hit in hits]
+class Score(float):
+    """A score, equal to another where the two differ as two ways to compute it may."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and abs(self - other) < 1e-5
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def counted(where: Filter, backend: EpisodicBackend) -> object:
+    return backend.count(where)
+
+
+def scanned(where: Filter, backend: EpisodicBackend) -> list[tuple[object, ...]]:
+    return list(map(fields_of, backend.scan(where)))
+
+
+def sessions(where: Filter, backend: EpisodicBackend) -> object:
+    return backend.sessions(where)
+
+
+def found(where: Filter, query: Vector, k: int, backend: EpisodicBackend) -> object:
+    return [(fields_of(hit.entry), Score(hit.score)) for hit in backend.search(query, k, where)]
 
 
 def questions() -> Iterator[tuple[str, Question]]:
     for number, where in enumerate(FILTERS):
+        for ask in (counted, scanned, sessions):
+            yield f"{ask.__name__} {number}", partial(ask, where)
         query = gaussian(1, DIMENSIONS, seed=1000 + number)[0]
-        yield f"count {number}", lambda backend, where=where: backend.count(where)
-        yield f"scan {number}", lambda backend, where=where: list(map(fields_of, backend.scan(where)))
-        yield f"sessions {number}", lambda backend, where=where: backend.sessions(where)
         for k in (1, 10, 200):
-            yield (
-                f"search {number}, {k}",
-                lambda backend, where=where, k=k, query=query: hits_of(backend.search(query, k, where)),
-            )
+            yield f"found {number}, {k}", partial(found, where, query, k)
 
 
 # --- the process that opens damaged files -----------------------------------------------------------------------------
@@ -184,17 +208,41 @@ class Judge:
     """Asks damaged stores what a store in RAM of the same history answers."""
 
     def __init__(self) -> None:
+        self.questions = dict(questions())
         self.model = LocalBackend(SPACE)
         fill(self.model)
-        self.questions = dict(questions())
-        self.right = {name: ask(self.model) for name, ask in self.questions.items()}
+        self.begun_after = STEPS
+        self.known: dict[tuple[str, int, int], object] = {}
         self.wrong: list[str] = []
         self.errors: Counter[str] = Counter()
 
+    def right(self, name: str) -> object:
+        """What the model answers, asked once for each of its states."""
+        key = (name, self.begun_after, self.model.count(ALL))
+        if key not in self.known:
+            self.known[key] = self.questions[name](self.model)
+        return self.known[key]
+
     def judge(self, path: Path) -> None:
-        self.wrong, self.errors = [], Counter()
         self.model.delete(Filter(session_id="new", expired=None))
-        self.rows = self.right["scan 1"]
+        self.use_twice(path)
+
+    def judge_after_a_cut(self, path: Path) -> None:
+        """The rows are those after one of the steps, and everything else fits them."""
+        with suppress(StopIteration):
+            with closing(self.attempt("open", lambda: SQLiteBackend(path, SPACE, hnsw=HNSWConfig()))) as backend:
+                entries = self.attempt("scan", lambda: list(backend.scan(ALL)))
+            rows = list(map(fields_of, entries))
+            if rows not in self.states:
+                self.wrong.append(f"{len(rows)} rows that never were there together")
+                return
+            self.begun_after = self.states.index(rows)
+            self.errors["nothing lost" if rows == self.states[-1] else "last steps lost"] += 1
+            self.model = LocalBackend(SPACE)
+            self.model.add(entries)
+            self.use_twice(path)
+
+    def use_twice(self, path: Path) -> None:
         for _ in range(2):
             with suppress(StopIteration):
                 self.use(path)
@@ -202,33 +250,14 @@ class Judge:
     def use(self, path: Path) -> None:
         backend = self.attempt("open", lambda: SQLiteBackend(path, SPACE, hnsw=HNSWConfig()))
         with closing(backend):
-            if self.rows == self.right["scan 1"]:
-                for name, ask in self.questions.items():
-                    self.compare(name, lambda ask=ask: ask(backend), self.right[name])
-            self.compare("all", lambda: list(map(fields_of, backend.scan(Filter(expired=None)))), self.rows)
+            for name, ask in self.questions.items():
+                self.compare(name, partial(ask, backend), self.right(name))
             self.through_the_graph(backend)
-            new = made(len(self.rows), of="new ").changed(session_id="new")
+            new = made(self.model.count(ALL), of="new ").changed(session_id="new")
             with suppress(StopIteration):
                 self.attempt("add", lambda: backend.add([new]))
                 self.model.add([new])
-                self.rows = list(map(fields_of, self.model.scan(Filter(expired=None))))
-            self.compare("all after", lambda: list(map(fields_of, backend.scan(Filter(expired=None)))), self.rows)
-
-    def judge_after_a_cut(self, path: Path) -> None:
-        """The rows are those after one of the steps, and everything else fits them."""
-        self.wrong, self.errors = [], Counter()
-        with suppress(StopIteration):
-            with closing(self.attempt("open", lambda: SQLiteBackend(path, SPACE, hnsw=HNSWConfig()))) as backend:
-                entries = self.attempt("scan", lambda: list(backend.scan(Filter(expired=None))))
-            self.rows = list(map(fields_of, entries))
-            if self.rows not in self.states:
-                self.wrong.append(f"{len(self.rows)} rows that never were there together")
-            self.errors[f"{self.states[::-1].index(self.rows)} steps lost"] += 1
-            self.model = LocalBackend(SPACE)
-            self.model.add(entries)
-            self.right = {name: ask(self.model) for name, ask in self.questions.items()}
-            self.use(path)
-            self.use(path)
+            self.compare("all after", partial(scanned, ALL, backend), scanned(ALL, self.model))
 
     @cached_property
     def states(self) -> list[object]:
@@ -237,7 +266,7 @@ class Judge:
         states: list[object] = []
         for number in range(STEPS):
             step(model, number)
-            states.append(list(map(fields_of, model.scan(Filter(expired=None)))))
+            states.append(scanned(ALL, model))
         return states[CLOSED_AFTER - 1 :]
 
     def through_the_graph(self, backend: SQLiteBackend) -> None:
@@ -245,12 +274,11 @@ class Judge:
         with suppress(StopIteration):
             self.attempt("configure", lambda: backend.configure(HNSWConfig(ef_search=1)))
             self.compare("invariants", backend._view.index.check, "")
-            rows = {row[0].id + str(row[0].namespace): row for row in self.rows}  # type: ignore[attr-defined]
+            rows = scanned(EVERYTHING, self.model)
             for one in self.model.scan(EVERYTHING, limit=3):
                 assert one.embedding is not None
-                hits = self.attempt("walk", lambda one=one: backend.search(one.embedding, 5, EVERYTHING))
-                found = [rows.get(hit.entry.id + str(hit.entry.namespace)) for hit in hits]
-                if len(hits) != 5 or [fields_of(hit.entry) for hit in hits] != found:
+                hits = self.attempt("walk", partial(backend.search, one.embedding, 5, EVERYTHING))
+                if len(hits) != 5 or not all(fields_of(hit.entry) in rows for hit in hits):
                     self.wrong.append(f"walk: {hits}")
 
     def attempt(self, name: str, call: Callable[[], Any]) -> Any:
@@ -286,6 +314,7 @@ def judge_all(pristine: Path) -> None:
             shutil.copytree(pristine, folder, dirs_exist_ok=True)
             file = Path(folder) / damage.file
             file.write_bytes(damage.done_to(bytearray(file.read_bytes())))
+            judge.wrong, judge.errors = [], Counter()
             (judge.judge_after_a_cut if damage.file == LOG else judge.judge)(Path(folder) / STORE)
         sys.stdout.write(json.dumps([judge.wrong, judge.errors]) + "\n")
         sys.stdout.flush()

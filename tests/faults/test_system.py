@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -265,7 +266,7 @@ def read_only_while_open(folder: Path) -> None:
     run("mount", "-o", "remount,bind,ro", store.path.parent)
     scans = [store.backend.scan(EVERYTHING) for _ in range(3)]
     for scan in scans:
-        done(lambda scan=scan: next(scan))  # type: ignore[misc]
+        done(partial(next, scan))
     store.tries()
     before = store.backend
     if done(lambda: setattr(store, "backend", store.opened())):
@@ -365,7 +366,7 @@ def no_file_handles(folder: Path) -> None:
         refused = store.tries()
         assert refused or more
         scans = [store.backend.scan(EVERYTHING) for _ in range(9)]
-        begun = [done(lambda scan=scan: next(scan)) for scan in scans]
+        begun = [done(partial(next, scan)) for scan in scans]
         assert not all(begun)
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)
         for scan, was_begun in zip(scans, begun, strict=True):
