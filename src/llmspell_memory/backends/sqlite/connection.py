@@ -259,7 +259,7 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
         check_same_thread=False,
     )
     try:
-        db.execute("PRAGMA synchronous = NORMAL")
+        _patiently(lambda: db.execute("PRAGMA synchronous = NORMAL"))  # it reads, so others may be in its way
         db.execute("PRAGMA cell_size_check = ON")
         db.create_function("json_contains", 2, _json_contains, deterministic=True)
     except BaseException:

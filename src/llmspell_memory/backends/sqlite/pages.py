@@ -10,12 +10,16 @@ import logging
 import os
 import secrets
 import struct
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _pages
 from llmspell_memory.errors import StorageError
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,12 +66,9 @@ def make_file(path: Path) -> None:
         if _has_content(path):
             return
         _check_alone(path)
-        with _written_beside(path, first_page()) as complete:
-            try:
-                path.hardlink_to(complete)  # fails where there is one by now
-            except OSError:
-                if not _has_content(path):
-                    complete.replace(path)
+        with _written_beside(path, first_page()) as complete, _locked(path.parent):
+            if not _has_content(path):  # another process may have been quicker
+                complete.replace(path)
     except OSError as error:
         raise StorageError(
             f"{path}: the file cannot be opened ({error.strerror}); does its folder exist, and may this user write "
@@ -102,6 +103,20 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
         _folder_to_disk(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep out other processes that make a file in this folder; a killed one keeps nobody out."""
+    if sys.platform == "win32":
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _folder_to_disk(folder: Path) -> None:
