@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,7 +25,6 @@ from llmspell_memory.backends import SQLiteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from llmspell_memory.types import Hit, Vector
 
@@ -31,6 +32,8 @@ WRITERS: Final = 4
 READERS: Final = 4
 DIMENSIONS: Final = 32
 SPACE: Final = EmbeddingSpace(provider="test", model=None, dimensions=DIMENSIONS)
+
+OLD: Final = Path(__file__).parents[1] / "golden" / "store-v1.db"
 
 KEPT, MARKED, REPLACED, PASSING, DELETED = range(5)
 """Columns of the board, a row for each writer: how many entries it added to keep, how many of those are marked and how
@@ -327,34 +330,64 @@ def same_as_acknowledged(path: Path, board: Any) -> None:
 def open_each(number: int) -> None:
     """Open, write to, read and close each store whose path is given in a line; a line answers when it is done."""
     for line in sys.stdin:
-        backend = SQLiteBackend(line.rstrip("\n"), SPACE, hnsw=HNSWConfig())
-        backend.add([made(number, "kept", 0, session="s")])
-        assert backend.count(Filter(namespace=(f"w{number}",))) == 1
-        backend.close()
+        with closing(SQLiteBackend(line.rstrip("\n"), SPACE, hnsw=HNSWConfig())) as backend:
+            backend.add([made(number, "kept", 0, session="s")])
+            assert backend.count(Filter(namespace=(f"w{number}",))) == 1
         sys.stdout.write("done\n")
         sys.stdout.flush()
+
+
+def count_each() -> None:
+    """Open each store whose path is given in a line, and answer with how many entries it has."""
+    for line in sys.stdin:
+        with closing(SQLiteBackend(line.rstrip("\n"))) as backend:
+            sys.stdout.write(f"{backend.count(Filter())}\n")
+        sys.stdout.flush()
+
+
+def ask_all(processes: list[subprocess.Popen[str]], path: Path) -> list[str]:
+    """Give a line to all at once, and return their answers."""
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write(f"{path}\n")
+        one.stdin.flush()
+    answers = [one.stdout.readline() for one in processes if one.stdout is not None]
+    assert all(answers), [one.communicate()[1] for one in processes]
+    return answers
 
 
 def test_eight_processes_create_open_and_close_one_store(tmp_path: Path, torture: bool) -> None:
     """Processes that all make, fill and leave a store at one moment make one store, with the entries of all."""
     processes = [start("opener", n) for n in range(8)]
-    for number in range(1000 if torture else 60):
+    for number in range(1000 if torture else 40):
         path = tmp_path / f"{number}.db"
-        for one in processes:
-            assert one.stdin is not None
-            one.stdin.write(f"{path}\n")
-            one.stdin.flush()
-        answers = [one.stdout.readline() for one in processes if one.stdout is not None]
-        assert answers == ["done\n"] * 8, [one.communicate()[1] for one in processes]
+        if number % 3 == 0:
+            path.touch()  # as tempfile makes one
+        assert ask_all(processes, path) == ["done\n"] * 8
         with closing(SQLiteBackend(path, SPACE)) as backend:
             assert sorted(told(one)[0] for one in backend.scan(Filter())) == list(range(8))
     assert [(one.communicate()[1], one.returncode) for one in processes] == [("", 0)] * 8
 
 
+def test_eight_processes_bring_one_old_file_up_to_date(tmp_path: Path, torture: bool) -> None:
+    """Processes that open a file of an older version at one moment all find its entries, and change it once."""
+    processes = [start("counter") for _ in range(8)]
+    for number in range(500 if torture else 20):
+        path = tmp_path / f"{number}.db"
+        shutil.copy(OLD, path)
+        assert ask_all(processes, path) == ["10\n"] * 8
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert [(one.communicate()[1], one.returncode) for one in processes] == [("", 0)] * 8
+
+
 if __name__ == "__main__":
     kind, *rest = sys.argv[1:]
-    if kind == "opener":
-        open_each(int(rest[0]))
-    else:
-        path, board, number, seconds = rest
-        {"writer": Writer, "reader": Reader}[kind](path, board, int(number), float(seconds)).run()
+    match kind:
+        case "opener":
+            open_each(int(rest[0]))
+        case "counter":
+            count_each()
+        case _:
+            path, board, number, seconds = rest
+            {"writer": Writer, "reader": Reader}[kind](path, board, int(number), float(seconds)).run()
