@@ -22,6 +22,7 @@ import numpy as np
 
 from llmspell_memory import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig
 from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.types.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 WRITERS: Final = 4
 READERS: Final = 4
+VICTIMS: Final = 2
+BATCH: Final = 10
+"""Entries that a victim adds at once."""
+
 DIMENSIONS: Final = 32
 SPACE: Final = EmbeddingSpace(provider="test", model=None, dimensions=DIMENSIONS)
 
@@ -170,6 +175,25 @@ class Writer(Process):
         self.row[DELETED] += size
 
 
+class Victim(Process):
+    """Adds and deletes batches, saves its index and opens anew, without end: it will be killed."""
+
+    def acts(self) -> dict[Callable[[], None], float]:
+        return {self.add_batch: 10, self.delete: 3, self.rebuild: 1, self.reopen: 1}
+
+    def add_batch(self) -> None:
+        session = new_id()
+        vectors = np.random.default_rng().standard_normal((BATCH, DIMENSIONS))
+        self.backend.add([EpisodicEntry(session, "user", "x", namespace=("victim",), embedding=one) for one in vectors])
+
+    def delete(self) -> None:
+        for line in self.backend.sessions(Filter(namespace=("victim",)))[:1]:
+            self.backend.delete(Filter(session_id=line.session_id))
+
+    def rebuild(self) -> None:
+        self.backend.configure(HNSWConfig(), rebuild=True)
+
+
 class Reader(Process):
     """Compares every answer with what was on the board before the call, and with what it has seen before."""
 
@@ -205,7 +229,8 @@ class Reader(Process):
         assert scores == sorted(scores, reverse=True)
         assert len({(hit.entry.namespace, hit.entry.id) for hit in hits}) == len(hits)
         for hit in hits:
-            self.acknowledged(hit.entry, before)
+            if hit.entry.namespace != ("victim",):
+                self.acknowledged(hit.entry, before)
             vector = hit.entry.embedding
             assert vector is not None
             cosine = float(vector @ query / np.linalg.norm(vector) / np.linalg.norm(query))
@@ -283,15 +308,26 @@ def summary(name: str, seconds: list[float]) -> str:
 
 
 def test_writers_and_readers_share_one_store(tmp_path: Path, torture: bool, figures: Callable[[str], None]) -> None:
-    """Four writers and four readers that open and close meanwhile meet no error; what was acknowledged is there."""
+    """Four writers and four readers, while others are killed, meet no error, and all that was acknowledged is there."""
     path, board = tmp_path / "memory.db", board_at(tmp_path / "board", new=True)
     seconds = 60 if torture else 4
     processes = [start("writer", path, tmp_path / "board", n, seconds) for n in range(WRITERS)]
     processes += [start("reader", path, tmp_path / "board", n, seconds) for n in range(READERS)]
-    log = 0
+    log, kills = 0, 0
+    chance = random.Random(0)
+    victims = [start("victim", path, tmp_path / "board", n, 10 * seconds) for n in range(VICTIMS)]
     while any(one.poll() is None for one in processes):
         log = max(log, sum(one.stat().st_size for one in tmp_path.glob("*-wal")))
         time.sleep(0.05)
+        for number, victim in enumerate(victims):
+            if chance.random() < 0.05:
+                victim.kill()
+                kills += 1
+                assert victim.communicate()[1] == ""
+                victims[number] = start("victim", path, tmp_path / "board", kills, 10 * seconds)
+    for victim in victims:
+        victim.kill()
+        assert victim.communicate()[1] == ""
     ends = [one.communicate() for one in processes]
     assert [(one.returncode, err) for one, (_, err) in zip(processes, ends, strict=True)] == [(0, "")] * len(processes)
     took: dict[str, list[float]] = defaultdict(list)
@@ -301,7 +337,7 @@ def test_writers_and_readers_share_one_store(tmp_path: Path, torture: bool, figu
     for name, times in took.items():
         figures(summary(name, times))
     total = int((board[:, KEPT] + board[:, PASSING] - board[:, DELETED]).sum())
-    figures(f"{total} entries at the end, the write-ahead log had {log / 2**20:.1f} MiB at most")
+    figures(f"{total} entries at the end, {kills} others killed, the log had {log / 2**20:.1f} MiB at most")
     assert min(board.sum(axis=1)) > 0, "a writer came to nothing"
     same_as_acknowledged(path, board)
 
@@ -318,10 +354,13 @@ def same_as_acknowledged(path: Path, board: Any) -> None:
         for n in range(board[writer, DELETED], board[writer, PASSING])
     }
     with closing(SQLiteBackend(path, SPACE, hnsw=HNSWConfig())) as backend:
-        stored = [(*told(one), one.processed) for one in backend.scan(Filter())]
+        lines = backend.sessions(Filter(namespace=("victim",)))
+        assert all(line.entries == BATCH for line in lines), "a batch of one that was killed is half there"
+        entries = list(backend.scan(Filter()))
+        stored = [(*told(one), one.processed) for one in entries if one.namespace != ("victim",)]
         assert len(stored) == len(expected)
         assert set(stored) == expected
-        assert backend.stats().index.size == backend.count(Filter()) == len(expected)
+        assert backend.stats().index.size == backend.count(Filter()) == len(entries)
     assert not path.with_name("memory.db-wal").exists(), "the last to close folds the log into the file"
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -390,4 +429,4 @@ if __name__ == "__main__":
             count_each()
         case _:
             path, board, number, seconds = rest
-            {"writer": Writer, "reader": Reader}[kind](path, board, int(number), float(seconds)).run()
+            {"writer": Writer, "reader": Reader, "victim": Victim}[kind](path, board, int(number), float(seconds)).run()
