@@ -331,6 +331,28 @@ def file_taken_away(folder: Path) -> None:
     store.works()
 
 
+def log_taken_away(folder: Path) -> None:
+    store = Store(folder)
+    store.add(store.some(100))
+    aside = folder / "aside"
+    for suffix in ("-wal", "-shm"):
+        beside = folder / f"memory.db{suffix}"
+        beside.rename(aside)
+        batch = store.some(3)
+        for verb in (lambda: store.add(batch), store.mark, store.delete):  # noqa: B023 (called at once)
+            assert not done(verb)
+        store.check()
+        aside.rename(beside)
+        store.check()
+        store.add(store.some(3))
+    (folder / "memory.db-wal").unlink()
+    assert not done(lambda: store.add(store.some(3)))
+    store.backend.close()
+    store.backend = store.opened()
+    store.check()
+    store.works()
+
+
 def file_replaced(folder: Path) -> None:
     store = Store(folder)
     store.add(store.some(100))
@@ -464,6 +486,7 @@ CASES: Final[dict[str, tuple[Callable[[Path], None], bool]]] = {
         (permission_denied, False),
         (file_taken_away, False),
         (file_replaced, False),
+        (log_taken_away, False),
         (no_file_handles, False),
         (no_memory, False),
         (file_size_limit, False),
