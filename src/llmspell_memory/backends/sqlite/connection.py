@@ -111,6 +111,7 @@ class Connections:
                 _patiently(lambda: _look(self._writer, check))
                 _patiently(lambda: _use_write_ahead_log(self._writer, path))
                 _set_up_writer(self._writer, durability)
+                self._beside = {name: _identity(name) for name in (self._log, f"{path}-shm")}
         except BaseException:
             self._writer.close()
             raise
@@ -176,7 +177,19 @@ class Connections:
         self._check_usable()  # before the lock: in a forked process that may be held for ever
         with self._writing, translated(self.path):
             self._check_usable()
+            self._check_beside()
             yield self._writer
+
+    def _check_beside(self) -> None:
+        """Raise a StorageError where what is written now would be in no file that anybody could find again."""
+        for name, known in self._beside.items():
+            found = _identity(name)
+            self._beside[name] = known or found
+            if found != self._beside[name]:
+                raise StorageError(
+                    f"{name} was removed or replaced while it was in use; put it back, or close the memory in every "
+                    "process, which keeps what it holds, and open it anew"
+                )
 
     def _keep_log_short(self, db: sqlite3.Connection) -> None:
         """Fold in a long log. SQLite does so by itself, but only while no reader looks at it, which may be never."""
@@ -313,7 +326,7 @@ def _json_contains(document: str, wanted: str) -> bool:
     return json.contains(json.parsed(document), json.parsed(wanted))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str | Path) -> tuple[int, int] | None:
     """What tells this file from another at the same path; None where there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116 (half the time of Path.stat, before every call)
