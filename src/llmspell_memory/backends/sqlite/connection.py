@@ -262,7 +262,8 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
         StorageError: the file cannot be written to. SQLite would open it for reading only, for as long as the
             connection lives, and leave files beside it that keep others from writing, too.
     """
-    if mode != "ro" and path.exists() and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
+    there = os.access(path, os.F_OK, effective_ids=_EFFECTIVE)
+    if mode != "ro" and there and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
         raise StorageError(f"{path}: {_CAUSES[sqlite3.SQLITE_READONLY]}")
     db = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}{pages.vfs()}",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _pages
-from llmspell_memory.errors import StorageError
+from llmspell_memory.errors import CorruptDataError, StorageError
 
 if sys.platform != "win32":
     import fcntl
@@ -60,12 +60,12 @@ def make_file(path: Path) -> None:
     Raises:
         StorageError: it cannot be made.
     """
-    if unavailable():
-        return
     try:
         if _has_content(path):
             return
         _check_alone(path)
+        if unavailable():
+            return
         with _written_beside(path, first_page()) as complete, _locked(path.parent):
             if not _has_content(path):  # another process may have been quicker
                 complete.replace(path)
@@ -81,12 +81,18 @@ def _has_content(path: Path) -> bool:
 
 
 def _check_alone(path: Path) -> None:
-    """Raise a StorageError where the log of a file that is gone would be taken for one of the new file's."""
-    log = path.with_name(f"{path.name}-wal")
-    if _has_content(log) and not _has_content(path):  # in this order, for another process may make both meanwhile
+    """Raise a StorageError where what stands beside tells of a file that was here, and would be taken for a new one's.
+
+    The order matters, for another process may make the file, and then what stands beside it, meanwhile.
+    """
+    log, index = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-index")
+    emptied = path.exists() and _has_content(index)
+    if _has_content(log) and not _has_content(path):
         raise StorageError(
             f"{path} is gone, but its log {log} is still there; put the file back, or delete the log with what is in it"
         )
+    if emptied and not _has_content(path):
+        raise CorruptDataError(f"{path} is empty, but its index {index} is not; put the file back, or delete the index")
 
 
 @contextmanager
