@@ -87,6 +87,7 @@ class Process:
     def __init__(self, path: str, board: str, number: int, seconds: float) -> None:
         self.path, self.number = path, number
         self.board = board_at(board)
+        self.report = Path(board).with_name(f"{type(self).__name__}-{number}.json")
         self.chance = random.Random(number)
         self.until = time.monotonic() + seconds
         self.took: dict[str, list[float]] = defaultdict(list)
@@ -106,7 +107,7 @@ class Process:
         while time.monotonic() < self.until:
             self.chance.choices(acts, weights)[0]()
         self.timed("close", self.backend.close)
-        sys.stdout.write(json.dumps(self.took))
+        self.report.write_text(json.dumps(self.took))
 
     def acts(self) -> dict[Callable[[], None], float]:
         raise NotImplementedError
@@ -331,8 +332,8 @@ def test_writers_and_readers_share_one_store(tmp_path: Path, torture: bool, figu
     ends = [one.communicate() for one in processes]
     assert [(one.returncode, err) for one, (_, err) in zip(processes, ends, strict=True)] == [(0, "")] * len(processes)
     took: dict[str, list[float]] = defaultdict(list)
-    for out, _ in ends:
-        for name, times in json.loads(out).items():
+    for report in tmp_path.glob("*.json"):
+        for name, times in json.loads(report.read_text()).items():
             took[name] += times
     for name, times in took.items():
         figures(summary(name, times))
