@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -497,35 +495,6 @@ def test_changing_ef_search_of_a_cold_backend_builds_nothing(path: Path) -> None
     assert len(backend.search(np.ones(4, np.float32), 20, EVERYTHING)) == 20
     assert backend.stats().index.config == HNSWConfig(ef_search=99)
     backend.close()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_is_told_to_open_its_own(path: Path, backend: SQLiteBackend) -> None:
-    """In a forked child every use is a StorageError that says so, and closing there leaves the parent's store whole."""
-    backend.add(some(3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads
-        child = os.fork()
-    if child == 0:
-        refused = 0
-        for use in (
-            lambda: backend.add(some(5)),
-            lambda: backend.count(EVERYTHING),
-            lambda: ids(backend),
-            lambda: backend.search(np.ones(4, np.float32), 2, EVERYTHING),
-        ):
-            try:
-                use()
-            except StorageError as error:
-                refused += "forked" in str(error)
-        backend.close()
-        os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
-    backend.add(some(6))
-    backend.close()
-    again = SQLiteBackend(path, SPACE)
-    assert len(ids(again)) == 6
-    again.close()
 
 
 @pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("full", 2)])

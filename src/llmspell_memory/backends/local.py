@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from llmspell_memory.backends.checks import checked_vector
+from llmspell_memory.backends.checks import Birthplace, checked_vector
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError
 from llmspell_memory.types import BackendStats, Erased, Hit, SessionSummary
@@ -30,6 +30,9 @@ _ENTRY_BYTES = 900
 
 class LocalBackend:
     """Entries in dictionaries, searched through any index; gone when the process ends.
+
+    May be used from several threads. In a process made by fork every use is a StorageError: the copy there would go
+    its own way.
 
     Args:
         space: of the vectors that will be stored.
@@ -72,6 +75,7 @@ class LocalBackend:
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        self._rows.check_open()  # the index may be searched before the rows are entered
         moment, among = self._view.moment, None
         if not where.is_everything or self._rows.may_have_expired:
             with self._rows as rows:
@@ -153,8 +157,8 @@ class LocalBackend:
 
     def close(self) -> None:
         """Let go of every entry; a second call does nothing."""
-        self._rows.close()
-        self._view.release()
+        if self._rows.close():
+            self._view.release()
 
 
 class _Feed:
@@ -192,6 +196,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._birthplace = Birthplace()
         self._closed = False
         self.entries: dict[int, EpisodicEntry] = {}
         self.seq = 0
@@ -202,7 +207,14 @@ class _Rows:
         self._changed_at: dict[int, int] = {}
         self._expiring: list[tuple[datetime, int]] = []  # a heap; what it says of a label may be out of date
 
+    def check_open(self) -> None:
+        """Raise ClosedError after `close`, StorageError in a process that was forked since."""
+        if self._closed:
+            raise ClosedError("this backend is closed")
+        self._birthplace.check("this memory in RAM")
+
     def __enter__(self) -> Self:
+        self.check_open()  # before the lock, which in a forked process may be held for ever
         self._lock.acquire()
         if self._closed:
             self._lock.release()
@@ -212,12 +224,16 @@ class _Rows:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def close(self) -> None:
-        """Let go of everything; entering again is a ClosedError."""
+    def close(self) -> bool:
+        """Let go of everything and say so; entering again is a ClosedError. In a forked process all is left alone."""
+        if not self._birthplace.is_here:
+            self._closed = True
+            return False
         with self._lock:
             self._closed = True
             for held in (self.entries, self._by_id, self._by_session, self._label_at, self._changed_at, self._expiring):
                 held.clear()
+        return True
 
     def put(self, entry: EpisodicEntry) -> None:
         label = next((one for one in self._by_id[entry.id] if self.entries[one].namespace == entry.namespace), None)

@@ -172,6 +172,7 @@ class SQLiteBackend:
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        self._connections.check_open()  # the index is searched before the rows are read
         self._warm = True
         with translated(self._path):
             hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
@@ -374,9 +375,9 @@ class SQLiteBackend:
         """Save the index where much has changed, and close the file; a second call does nothing."""
         if self._connections.usable:
             self._save_index(closing=True)
-        self._connections.close()
-        self._view.release()
-        self._recent.clear()
+        if self._connections.close():  # in a forked process, the locks of the others may be held for ever
+            self._view.release()
+            self._recent.clear()
 
 
 def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit] | None:

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from llmspell_memory.backends.checks import Birthplace
 from llmspell_memory.backends.sqlite import pages
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.types import json
@@ -97,7 +98,7 @@ class Connections:
     ) -> None:
         self.path = path
         self._log = f"{path}-wal"
-        self._process = os.getpid()
+        self._birthplace = Birthplace()
         self._idle: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
         self._writing = threading.Lock()
@@ -119,14 +120,13 @@ class Connections:
     @property
     def usable(self) -> bool:
         """Whether it is open, in this very process."""
-        return not self._closed and os.getpid() == self._process
+        return not self._closed and self._birthplace.is_here
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`, StorageError in a process that was forked since."""
         if self._closed:
             raise ClosedError(f"{self.path} is closed")
-        if os.getpid() != self._process:
-            raise StorageError(f"{self.path} was opened before this process was forked; open it again in this process")
+        self._birthplace.check(self.path)
 
     def _check_usable(self) -> None:
         """Raise what `check_open` does, and a StorageError where another file, or none, stands in this one's place."""
@@ -228,19 +228,24 @@ class Connections:
                 return
         db.close()
 
-    def close(self) -> None:
-        """Close every connection not in use, those in use when they are given back; waits for a writer."""
-        if os.getpid() != self._process:
+    def close(self) -> bool:
+        """Close every connection not in use, those in use when they are given back; waits for a writer.
+
+        Returns:
+            False in a forked process, where nothing that it inherited may be touched.
+        """
+        if not self._birthplace.is_here:
             _ABANDONED.append(self)  # closing would meddle with the log of the process that opened it
             self._closed = True
-            return
+            return False
         with self._writing, self._guard:
             if self._closed:
-                return
+                return True
             self._closed = True
             for db in self._idle:
                 db.close()
             self._writer.close()
+        return True
 
     def disk_bytes(self) -> int:
         """Size of the file with its write-ahead log and shared memory."""

@@ -9,6 +9,7 @@ import pytest
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.testing.backends.life import LifeContract
 from llmspell_memory.testing.backends.limits import LimitsContract
 from llmspell_memory.testing.backends.material import DIMENSIONS, contents, entry, fields_of
 from llmspell_memory.testing.backends.retention import RetentionContract
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from llmspell_memory.types import EmbeddingSpace
 
 
-class BackendContract(RowsContract, SearchContract, RetentionContract, LimitsContract, ViewContract, ABC):
-    """Derive, implement `make`, and let pytest collect the class."""
+class EntriesContract(RowsContract, SearchContract, RetentionContract, LimitsContract, LifeContract, ABC):
+    """All that concerns entries and not the view of them."""
 
     @abstractmethod
     def make(self, space: EmbeddingSpace, folder: Path) -> EpisodicBackend:
@@ -47,7 +48,11 @@ class BackendContract(RowsContract, SearchContract, RetentionContract, LimitsCon
         return manager.episodic
 
 
-class DurableBackendContract(BackendContract):
+class BackendContract(EntriesContract, ViewContract):
+    """Derive, implement `make`, and let pytest collect the class."""
+
+
+class DurableContract(EntriesContract):
     """What a backend that keeps its rows elsewhere promises on top: `make` on the same folder opens them again."""
 
     def test_a_restart_keeps_everything(self, service: EmbeddingService, tmp_path: Path) -> None:
@@ -78,3 +83,7 @@ class DurableBackendContract(BackendContract):
             assert len(one.episodic.search("from", 5)) == 2
             one.episodic.delete(Filter(ids=frozenset(["x"])))
             assert contents(other.episodic.search("from", 5)) == ["from the second"]
+
+
+class DurableBackendContract(BackendContract, DurableContract):
+    """The whole contract for a backend that keeps its rows elsewhere: `make` on the same folder opens them again."""
