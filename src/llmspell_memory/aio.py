@@ -50,21 +50,29 @@ _PAGE = 256
 
 
 class _Worker:
-    """One thread for what may block."""
+    """One thread for what may block, or a share in another's."""
 
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llmspell-memory")
-        self.stopped = False
+    def __init__(self, owner: _Worker | None = None) -> None:
+        self._owner = owner
+        self.executor: ThreadPoolExecutor = (
+            owner.executor if owner else ThreadPoolExecutor(1, thread_name_prefix="llmspell-memory")
+        )
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped or (self._owner is not None and self._owner.stopped)
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if self.stopped:
             raise ClosedError("this memory is closed")
-        future = asyncio.wrap_future(self._executor.submit(work, *args, **kwargs))
+        future = asyncio.wrap_future(self.executor.submit(work, *args, **kwargs))
         return await asyncio.shield(future)  # cancelling the caller leaves the work to finish
 
     def stop(self) -> None:
-        self.stopped = True
-        self._executor.shutdown(wait=False)
+        self._stopped = True
+        if self._owner is None:
+            self.executor.shutdown(wait=False)
 
 
 class AsyncEpisodicMemory:
@@ -76,13 +84,18 @@ class AsyncEpisodicMemory:
         self._service = service
         self._worker = worker
 
+    @property
+    def namespace(self) -> tuple[str, ...]:
+        """See `EpisodicMemory.namespace`."""
+        return self._sync.namespace
+
     async def add(self, entry: EpisodicEntry) -> str:
         """See `EpisodicMemory.add`. Cancelled, it leaves the entry whole or absent."""
         return (await self.add_many([entry]))[0]
 
     async def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
         """See `EpisodicMemory.add_many`. Cancelled, it leaves all entries or none."""
-        batch = Batch(entries, self._service)
+        batch = Batch(entries, self._service, self.namespace)
         finished = batch.finished(await self._service.aembed(batch.texts))
         await self._worker.run(self._backend.add, finished)
         return batch.ids
@@ -160,9 +173,12 @@ class AsyncMemoryManager:
     def __init__(
         self, backend: EpisodicBackend, service: EmbeddingService, *, retention: tuple[RetentionRule, ...] = ()
     ) -> None:
-        self._sync = DefaultMemoryManager(backend, service, retention=retention)
-        self._worker = _Worker()
-        self._episodic = AsyncEpisodicMemory(backend, service, self._worker)
+        self._hold(DefaultMemoryManager(backend, service, retention=retention), _Worker())
+
+    def _hold(self, manager: DefaultMemoryManager, worker: _Worker) -> None:
+        self._sync = manager
+        self._worker = worker
+        self._episodic = AsyncEpisodicMemory(manager.backend, manager.service, worker)
 
     @classmethod
     async def new_in_memory(cls) -> Self:
@@ -188,6 +204,12 @@ class AsyncMemoryManager:
     @classmethod
     def _over(cls, manager: DefaultMemoryManager) -> Self:
         return cls(manager.backend, manager.service, retention=manager.retention)
+
+    def scoped(self, *segments: str) -> Self:
+        """See `DefaultMemoryManager.scoped`; not awaited. One thread does the writes of both, one after the other."""
+        scope = object.__new__(type(self))
+        scope._hold(self._sync.scoped(*segments), _Worker(self._worker))
+        return scope
 
     @property
     def episodic(self) -> AsyncEpisodicMemory:

@@ -6,10 +6,10 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Self
 
-from llmspell_memory.backends import LocalBackend, SQLiteBackend
+from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.config import EpisodicBackendType, MemoryConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
-from llmspell_memory.errors import ConfigError, SchemaError
+from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.types import HNSWConfig, MemoryStats
 
@@ -100,6 +100,24 @@ class DefaultMemoryManager:
             )
         return cls(backend, service, retention=config.retention)
 
+    def scoped(self, *segments: str) -> Self:
+        """Return a memory of one namespace, which can neither read, find, count, mark nor delete outside of it.
+
+        It shares this one's backend and service, and has those of its rules of retention that concern it. Closing it
+        leaves this one open; closing this one ends both.
+
+        Args:
+            segments: of the namespace, from the general to the particular; below this memory's own.
+
+        Raises:
+            InputError: there is no segment, or one is no text that a namespace may have.
+        """
+        if not segments:
+            raise InputError('scoped() needs at least one segment of a namespace, such as scoped("acme", "alice")')
+        scope = ScopedBackend(self._backend, (*self._backend.namespace, *segments))
+        rules = tuple(rule for rule in self._retention if rule.concerns(scope.namespace))
+        return type(self)(scope, self._service, retention=rules)
+
     @property
     def episodic(self) -> EpisodicMemory:
         """The memory itself: add, search, get and the other words."""
@@ -126,14 +144,17 @@ class DefaultMemoryManager:
         return str(EpisodicBackendType.HNSW if self._backend.hnsw else EpisodicBackendType.IN_MEMORY)
 
     def stats(self) -> MemoryStats:
-        """Return figures: counts, index and its parameters, bytes in memory and on disk, cache hits."""
+        """Return figures: counts, index and its parameters, bytes in memory and on disk, cache hits.
+
+        A scoped memory tells of itself alone: what it shares, it counts as 0.
+        """
         stats = self._backend.stats()
         fields = {field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)}
         return MemoryStats(
             **fields,
             backend=self.backend_name,
-            cache_hits=self._service.hits,
-            cache_misses=self._service.misses,
+            cache_hits=0 if self._backend.namespace else self._service.hits,
+            cache_misses=0 if self._backend.namespace else self._service.misses,
         )
 
     def sweep(self) -> SweepReport:

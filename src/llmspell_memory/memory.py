@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmspell_memory.errors import InputError, NotFoundError
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
-from llmspell_memory.types.text import checked_text
+from llmspell_memory.types.text import checked_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,13 +36,19 @@ class EpisodicMemory:
         self._backend = backend
         self._service = service
 
+    @property
+    def namespace(self) -> tuple[str, ...]:
+        """The namespace this memory is scoped to, () when it holds the whole store; every call means this at most."""
+        return self._backend.namespace
+
     def add(self, entry: EpisodicEntry) -> str:
         """Store an entry and return its id; a known id (in its namespace) is replaced, keeping its ingestion_time.
 
         An entry that carries a vector is not embedded.
 
         Raises:
-            InputError: the vector is not acceptable; a DimensionError for the wrong width. Nothing is stored.
+            InputError: the vector is not acceptable; a DimensionError for the wrong width. Or the entry's namespace
+                lies outside of this memory's. Nothing is stored.
             EmbeddingError: the text could not be embedded. Nothing is stored.
             StorageError: the store failed. Nothing is stored.
         """
@@ -50,7 +56,7 @@ class EpisodicMemory:
 
     def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
         """Store all entries or none and return their ids, in order; texts are embedded together. Raises as `add`."""
-        batch = Batch(entries, self._service)
+        batch = Batch(entries, self._service, self.namespace)
         self._backend.add(batch.finished(self._service.embed(batch.texts)))
         return batch.ids
 
@@ -62,12 +68,13 @@ class EpisodicMemory:
             InputError: several namespaces below `namespace` have one, and it has none itself; say which is meant.
         """
         where = Filter(ids=frozenset([checked_text(entry_id, name="entry_id")]), namespace=namespace)
+        where = where.within(self.namespace)
         found = list(self._backend.scan(where))
         if not found:
-            raise NotFoundError(f"no entry has the id {_shortened(entry_id)}")
+            raise NotFoundError(f"no entry has the id {shortened(entry_id)}")
         exact = [entry for entry in found if entry.namespace == where.namespace]
         if len(found) > 1 and not exact:
-            raise InputError(f"several namespaces have an entry {_shortened(entry_id)}; pass namespace=")
+            raise InputError(f"several namespaces have an entry {shortened(entry_id)}; pass namespace=")
         return (exact or found)[0]
 
     def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
@@ -119,8 +126,11 @@ class EpisodicMemory:
         return self._backend.delete(Filter(until=moment, namespace=namespace))
 
     def delete(self, where: Filter, *, everything: bool = False) -> int:
-        """Delete entries that match and return how many; a filter without conditions needs `everything=True`."""
-        return self._backend.delete(_deliberate(where, everything=everything))
+        """Delete entries that match and return how many; a filter without conditions needs `everything=True`.
+
+        In a memory that is scoped, a namespace that leaves nothing of it out is no condition.
+        """
+        return self._backend.delete(_deliberate(where, self.namespace, everything=everything))
 
     def forget(self, where: Filter, *, everything: bool = False) -> ForgetReceipt:
         """Erase entries that match, expired ones among them, for good, and return a receipt.
@@ -139,7 +149,8 @@ class EpisodicMemory:
             StorageError: the same, where the file cannot be rewritten.
         """
         began = datetime.now(UTC)
-        wanted = dataclasses.replace(_deliberate(where, everything=everything), expired=None)
+        where = _deliberate(where, self.namespace, everything=everything)
+        wanted = dataclasses.replace(where, expired=None)
         # The cache first: cut off in between, it would keep vectors of texts that nobody could name any more.
         texts = {entry.content for entry in self._backend.scan(wanted)}
         self._service.forget(texts)
@@ -214,11 +225,11 @@ class EpisodicMemory:
 class Batch:
     """Entries on their way in: which texts they need embedded, and how they look with their vectors.
 
-    Given vectors are checked on construction, before anything is embedded or stored.
+    Namespaces and given vectors are checked on construction, before anything is embedded or stored.
     """
 
-    def __init__(self, entries: Iterable[EpisodicEntry], service: EmbeddingService) -> None:
-        self._entries = [_checked_entry(entry) for entry in entries]
+    def __init__(self, entries: Iterable[EpisodicEntry], service: EmbeddingService, namespace: tuple[str, ...]) -> None:
+        self._entries = [_checked_entry(entry).within(namespace) for entry in entries]
         for entry in self._entries:
             if entry.embedding is not None:
                 service.check_vector(entry.embedding)
@@ -262,12 +273,9 @@ def checked_where(where: object) -> Filter:
     return where
 
 
-def _deliberate(where: Filter, *, everything: bool) -> Filter:
-    """Return `where`, unless it would delete everything by oversight."""
-    if checked_where(where).is_everything and not everything:
+def _deliberate(where: Filter, namespace: tuple[str, ...], *, everything: bool) -> Filter:
+    """Return `where` within `namespace`, unless it would delete everything there by oversight."""
+    where = checked_where(where).within(namespace)
+    if where == Filter(namespace=namespace, expired=where.expired) and not where.expired and not everything:
         raise InputError("this filter has no condition and would delete everything; say so with everything=True")
     return where
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "…")  # noqa: PLR2004 (a line's length)

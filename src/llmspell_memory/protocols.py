@@ -104,6 +104,11 @@ class EpisodicBackend(Protocol):
         ...
 
     @property
+    def namespace(self) -> tuple[str, ...]:
+        """The namespace it shows, with those below; () where it shows all, as a backend that keeps rows does."""
+        ...
+
+    @property
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of its HNSW index; None when it searches exactly."""
         ...

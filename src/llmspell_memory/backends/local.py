@@ -50,6 +50,11 @@ class LocalBackend:
         return self._space
 
     @property
+    def namespace(self) -> tuple[str, ...]:
+        """(): it shows every namespace; a `ScopedBackend` over it shows one."""
+        return ()
+
+    @property
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw

@@ -151,7 +151,8 @@ class _Tally:
         return ImportReport(**vars(self))
 
 
-def _store(memory: EpisodicMemory, entries: list[EpisodicEntry], total: _Tally) -> None:
+def _store(memory: EpisodicMemory, batch: list[EpisodicEntry], total: _Tally) -> None:
+    entries = [entry.within(memory.namespace) for entry in batch]
     known = {
         (entry.namespace, entry.id): entry
         for entry in memory.scan(Filter(ids=frozenset(entry.id for entry in entries), expired=None))

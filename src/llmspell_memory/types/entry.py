@@ -11,7 +11,7 @@ from llmspell_memory.errors import InputError
 from llmspell_memory.types import json
 from llmspell_memory.types.arrays import as_vector
 from llmspell_memory.types.ids import new_id
-from llmspell_memory.types.text import checked_moment, checked_namespace, checked_text
+from llmspell_memory.types.text import checked_moment, checked_namespace, checked_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +82,21 @@ class EpisodicEntry:
             setattr(entry, name, value)
         entry.__class__ = EpisodicEntry
         return entry  # type: ignore[no-any-return]
+
+    def within(self, namespace: tuple[str, ...]) -> EpisodicEntry:
+        """Return the entry with `namespace` where it has none of its own.
+
+        Raises:
+            InputError: it has one, and that is neither `namespace` nor below it.
+        """
+        if self.namespace[: len(namespace)] == namespace:
+            return self
+        if self.namespace:
+            raise InputError(
+                f"entry {shortened(self.id)} is of the namespace {shortened(self.namespace)}, outside of this "
+                f"memory's, {shortened(namespace)}"
+            )
+        return self.changed(namespace=namespace)
 
     @classmethod
     def restore(cls, *values: Any) -> EpisodicEntry:

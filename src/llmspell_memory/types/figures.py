@@ -39,6 +39,8 @@ class IndexStats:
 class BackendStats:
     """A backend: where its rows live, how many, in which space, with which index, and what that costs.
 
+    A scope tells of its own entries: the path is None, and bytes are 0, since they are of the whole store.
+
     Attributes:
         rows: "ram" or "sqlite".
         path: the file, None when there is none.
@@ -64,7 +66,7 @@ class BackendStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStats(BackendStats):
-    """What `stats()` of a manager returns: its backend's figures, and those of the embedding cache.
+    """What `stats()` of a manager returns: its backend's figures, and those of the embedding cache (0 for a scope).
 
     Attributes:
         backend: "HNSW" or "InMemory", whichever view answers searches.

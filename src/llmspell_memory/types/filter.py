@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import InputError
 from llmspell_memory.types import json
-from llmspell_memory.types.text import checked_moment, checked_namespace, checked_text
+from llmspell_memory.types.text import checked_moment, checked_namespace, checked_text, shortened
 
 if TYPE_CHECKING:
     from llmspell_memory.types.entry import EpisodicEntry
@@ -87,6 +88,21 @@ class Filter:
             and (self.expired is None or self.expired == (expires_at is not None and expires_at <= (now or _now())))
             and json.contains(entry.metadata, self.metadata)
         )
+
+    def within(self, namespace: tuple[str, ...]) -> Filter:
+        """Return the same conditions for the entries of `namespace` alone, and those below it; () means `namespace`.
+
+        Raises:
+            InputError: the filter's own namespace is another, so that nothing could pass.
+        """
+        asked = self.namespace
+        if asked[: len(namespace)] == namespace:
+            return self
+        if asked and (namespace[: len(asked)] != asked or not self.below):
+            raise InputError(f"the namespace {shortened(asked)} lies outside of this memory's, {shortened(namespace)}")
+        narrowed = copy(self)  # all else was checked before
+        object.__setattr__(narrowed, "namespace", namespace)
+        return narrowed
 
 
 _EVERYTHING = Filter()

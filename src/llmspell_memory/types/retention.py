@@ -40,6 +40,10 @@ class RetentionRule:
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ConfigError(f"max_entries must be a positive integer, got {count!r}")
 
+    def concerns(self, namespace: tuple[str, ...]) -> bool:
+        """Say whether entries of `namespace`, or of one below it, may be meant."""
+        return all(ours == theirs for ours, theirs in zip(self.namespace, namespace, strict=False))
+
 
 Reason: TypeAlias = Literal["expired", "too old", "too many"]
 

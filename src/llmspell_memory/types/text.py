@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from llmspell_memory.errors import InputError
+
+_LINE: Final = 80
 
 
 def checked_text(value: object, *, name: str) -> str:
@@ -39,6 +42,12 @@ def checked_moment(value: object, *, name: str) -> datetime:
         return value.astimezone(UTC)
     except OverflowError as error:
         raise InputError(f"{name} lies outside the years 1 to 9999 in UTC") from error
+
+
+def shortened(value: object) -> str:
+    """Return the repr of `value` for a message, cut to a line's length."""
+    text = repr(value)
+    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
 
 
 def checked_namespace(value: object, *, name: str = "namespace") -> tuple[str, ...]:

@@ -112,6 +112,11 @@ class SQLiteBackend:
         return self._space
 
     @property
+    def namespace(self) -> tuple[str, ...]:
+        """(): it shows every namespace; a `ScopedBackend` over it shows one."""
+        return ()
+
+    @property
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw

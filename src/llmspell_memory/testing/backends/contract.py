@@ -9,6 +9,7 @@ import pytest
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.testing.backends.isolation import IsolationContract
 from llmspell_memory.testing.backends.life import LifeContract
 from llmspell_memory.testing.backends.limits import LimitsContract
 from llmspell_memory.testing.backends.material import DIMENSIONS, contents, entry, fields_of
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from llmspell_memory.types import EmbeddingSpace
 
 
-class EntriesContract(RowsContract, SearchContract, RetentionContract, LimitsContract, LifeContract, ABC):
-    """All that concerns entries and not the view of them."""
+class EntriesContract(
+    RowsContract, SearchContract, RetentionContract, LimitsContract, IsolationContract, LifeContract, ABC
+):
+    """All that concerns entries and not the view of them: what a `ScopedBackend` promises, too."""
 
     @abstractmethod
     def make(self, space: EmbeddingSpace, folder: Path) -> EpisodicBackend:
@@ -46,6 +49,11 @@ class EntriesContract(RowsContract, SearchContract, RetentionContract, LimitsCon
     @pytest.fixture
     def memory(self, manager: DefaultMemoryManager) -> EpisodicMemory:
         return manager.episodic
+
+    @pytest.fixture
+    def root(self, memory: EpisodicMemory) -> tuple[str, ...]:
+        """Return the namespace that all others are below."""
+        return memory.namespace
 
 
 class BackendContract(EntriesContract, ViewContract):

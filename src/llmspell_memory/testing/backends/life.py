@@ -86,6 +86,8 @@ class LifeContract:
             lambda: list(memory.scan()),
             lambda: memory.mark_processed(["kept-1"]),
             lambda: memory.delete(Filter(session_id="kept")),
+            lambda: memory.forget(Filter(session_id="kept")),
+            memory.sweep,
             memory.count,
             memory.sessions,
             manager.stats,
@@ -117,6 +119,8 @@ class LifeContract:
             memory.sessions,
             lambda: memory.mark_processed(["x"]),
             lambda: memory.delete_before(START),
+            lambda: memory.forget(Filter(session_id="s1")),
+            memory.sweep,
             manager.stats,
         ):
             with pytest.raises(ClosedError):

@@ -39,11 +39,12 @@ class LimitsContract:
         ],
         ids=lambda text: repr(text[:12]),
     )
-    def test_odd_ids_and_sessions_are_only_texts(self, memory: EpisodicMemory, odd: str) -> None:
+    def test_odd_ids_and_sessions_are_only_texts(self, memory: EpisodicMemory, root: tuple[str, ...], odd: str) -> None:
         """Quotes, wildcards, paths, emoji, control characters and 10 kB are kept and found as they are."""
         memory.add(entry("plain", "other", id="other"))
-        memory.add(EpisodicEntry(odd, odd, odd, id=odd, namespace=(odd,), metadata={odd: odd}, timestamp=START))
-        where = Filter(session_id=odd, role=odd, namespace=(odd,), metadata={odd: odd}, ids=frozenset([odd]))
+        there = (*root, odd)
+        memory.add(EpisodicEntry(odd, odd, odd, id=odd, namespace=there, metadata={odd: odd}, timestamp=START))
+        where = Filter(session_id=odd, role=odd, namespace=there, metadata={odd: odd}, ids=frozenset([odd]))
         assert memory.get(odd).content == odd
         assert [hit.entry.id for hit in memory.search(odd, 5, where=where)] == [odd]
         assert memory.mark_processed([odd]) == 1

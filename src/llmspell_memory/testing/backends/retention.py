@@ -58,64 +58,67 @@ class RetentionContract:
         memory.add(entry("x", id="x", expires_at=PAST))
         assert memory.count() == len(memory.search("x", 1)) == 0
 
-    def test_a_sweep_removes_what_has_expired_and_tells_it(self, memory: EpisodicMemory) -> None:
+    def test_a_sweep_removes_what_has_expired_and_tells_it(self, memory: EpisodicMemory, root: tuple[str, ...]) -> None:
         """Only what has expired goes, is told by namespace, and a second sweep finds nothing."""
-        acme = ("acme", "alice")
+        acme = (*root, "acme", "alice")
         memory.add_many([entry(f"n{n}", id=f"n{n}", expires_at=PAST if n % 2 else FUTURE) for n in range(6)])
         memory.add_many([entry(f"n{n}", id=f"n{n}", namespace=acme, expires_at=PAST) for n in range(3)])
         memory.add(entry("for ever", id="e", namespace=acme))
         report = memory.sweep()
         assert report.removals == (
-            Removal(reason="expired", namespace=(), entries=3),
+            Removal(reason="expired", namespace=root, entries=3),
             Removal(reason="expired", namespace=acme, entries=3),
         )
         assert report.entries == 6
         assert memory.count(Filter(expired=None)) == 4
         assert memory.sweep().removals == ()
 
-    def test_rules_limit_age_and_number_by_namespace(self, memory: EpisodicMemory) -> None:
+    def test_rules_limit_age_and_number_by_namespace(self, memory: EpisodicMemory, root: tuple[str, ...]) -> None:
         """A rule holds for its namespace and those below, each counted alone; the newest stay, others are untouched."""
         now = datetime.now(UTC)
-        for namespace in [(), ("acme",), ("acme", "alice"), ("acme2",)]:
+        acme, alice, acme2 = (*root, "acme"), (*root, "acme", "alice"), (*root, "acme2")
+        for namespace in [root, acme, alice, acme2]:
             memory.add_many(
                 entry(f"{n}", id=f"n{n}", namespace=namespace).changed(timestamp=now - timedelta(days=n))
                 for n in range(10)
             )
-        report = memory.sweep(RetentionRule(namespace=("acme",), max_age=timedelta(days=7.5), max_entries=3))
+        report = memory.sweep(RetentionRule(namespace=acme, max_age=timedelta(days=7.5), max_entries=3))
         assert {(one.reason, one.namespace, one.entries) for one in report.removals} == {
-            ("too old", ("acme",), 2),
-            ("too many", ("acme",), 5),
-            ("too old", ("acme", "alice"), 2),
-            ("too many", ("acme", "alice"), 5),
+            ("too old", acme, 2),
+            ("too many", acme, 5),
+            ("too old", alice, 2),
+            ("too many", alice, 5),
         }
-        for namespace, count in [((), 10), (("acme",), 3), (("acme", "alice"), 3), (("acme2",), 10)]:
+        for namespace, count in [(root, 10), (acme, 3), (alice, 3), (acme2, 10)]:
             alone = Filter(namespace=namespace, below=False)
             assert sorted(contents(list(memory.scan(alone)))) == [str(n) for n in range(count)]
 
-    def test_a_namespace_can_be_meant_alone(self, memory: EpisodicMemory) -> None:
+    def test_a_namespace_can_be_meant_alone(self, memory: EpisodicMemory, root: tuple[str, ...]) -> None:
         """With `below=False` every verb means the one namespace, and not those below it."""
-        for namespace in [(), ("a",), ("a", "b"), ("ab",)]:
-            memory.add(entry("/".join(("tea", *namespace)), id="x", namespace=namespace))
-        for namespace, expected in [((), "tea"), (("a",), "tea/a"), (("a", "b"), "tea/a/b"), (("b",), None)]:
-            alone = Filter(namespace=namespace, below=False)
+        for below in [(), ("a",), ("a", "b"), ("ab",)]:
+            memory.add(entry("/".join(("tea", *below)), id="x", namespace=(*root, *below)))
+        for below, expected in [((), "tea"), (("a",), "tea/a"), (("a", "b"), "tea/a/b"), (("b",), None)]:
+            alone = Filter(namespace=(*root, *below), below=False)
             expect = [] if expected is None else [expected]
             assert contents(list(memory.scan(alone))) == contents(memory.search("tea", 5, where=alone)) == expect
             assert memory.count(alone) == sum(line.entries for line in memory.sessions(alone)) == len(expect)
-        assert memory.delete(Filter(namespace=("a",), below=False)) == 1
+        assert memory.delete(Filter(namespace=(*root, "a"), below=False)) == 1
         assert memory.count() == 3
 
-    def test_what_is_forgotten_is_gone_and_receipted(self, manager: DefaultMemoryManager) -> None:
+    def test_what_is_forgotten_is_gone_and_receipted(
+        self, manager: DefaultMemoryManager, root: tuple[str, ...]
+    ) -> None:
         """Forgetting removes what matches, expired or not, from rows, index and embedding cache, and tells of it."""
-        memory, service = manager.episodic, manager.service
-        memory.add_many([entry(f"secret {n}", f"s{n % 2}", id=f"n{n}", namespace=("acme",)) for n in range(4)])
-        memory.add(entry("secret, expired", "s2", id="old", namespace=("acme",), expires_at=PAST))
+        memory, service, acme = manager.episodic, manager.service, (*root, "acme")
+        memory.add_many([entry(f"secret {n}", f"s{n % 2}", id=f"n{n}", namespace=acme) for n in range(4)])
+        memory.add(entry("secret, expired", "s2", id="old", namespace=acme, expires_at=PAST))
         memory.add_many([entry(f"public {n}", id=f"p{n}") for n in range(4)])
         memory.delete(Filter(ids=frozenset(["n3"])))
-        where = Filter(namespace=("acme",))
+        where = Filter(namespace=acme)
         receipt = memory.forget(where)
         assert receipt.where == where
         assert (receipt.entries, receipt.sessions, receipt.texts) == (4, 3, 4)
-        assert sorted(receipt.ids) == [(("acme",), "n0"), (("acme",), "n1"), (("acme",), "n2"), (("acme",), "old")]
+        assert sorted(receipt.ids) == [(acme, "n0"), (acme, "n1"), (acme, "n2"), (acme, "old")]
         assert receipt.began <= receipt.finished <= datetime.now(UTC)
         assert memory.count(Filter(expired=None)) == len(memory.search("secret", 9)) == manager.stats().index.size == 4
         misses = service.misses

@@ -41,7 +41,7 @@ class RowsContract:
         with pytest.raises(NotFoundError, match="no entry has the id 'none'"):
             memory.get("none")
 
-    def test_every_field_comes_back_as_it_was(self, memory: EpisodicMemory) -> None:
+    def test_every_field_comes_back_as_it_was(self, memory: EpisodicMemory, root: tuple[str, ...]) -> None:
         """Ids, times to the microsecond, flags, nested metadata, namespace and vector are equal after a round trip."""
         vector = gaussian(1, DIMENSIONS)[0] * 3
         added = EpisodicEntry(
@@ -49,7 +49,7 @@ class RowsContract:
             "assistant",
             "multi\nline\ttext ✓",
             id="own-id",
-            namespace=("acme", "alice"),
+            namespace=(*root, "acme", "alice"),
             timestamp=datetime(2025, 1, 2, 3, 4, 5, 678_901, tzinfo=timezone(timedelta(hours=5, minutes=30))),
             ingestion_time=datetime(2025, 6, 7, 8, 9, 10, 111_213, tzinfo=UTC),
             metadata={"a": [1, 2.5, None, True, {"b": "ü"}], "": "", "n": -(2**70), "big": 1e300},
@@ -108,26 +108,32 @@ class RowsContract:
         assert memory.add_many([entry("one", id="x"), entry("two", id="x")]) == ["x", "x"]
         assert contents(list(memory.scan())) == ["two"]
 
-    def test_one_id_in_two_namespaces_is_two_entries(self, memory: EpisodicMemory) -> None:
+    def test_one_id_in_two_namespaces_is_two_entries(self, memory: EpisodicMemory, root: tuple[str, ...]) -> None:
         """An id belongs to its namespace: neither replaces, marks nor shows the other."""
-        memory.add_many([entry("theirs", id="x", namespace=("acme",)), entry("ours", id="x", namespace=("acme2",))])
+        acme, acme2 = (*root, "acme"), (*root, "acme2")
+        memory.add_many([entry("theirs", id="x", namespace=acme), entry("ours", id="x", namespace=acme2)])
         assert memory.count() == 2
-        assert memory.get("x", namespace=("acme",)).content == "theirs"
+        assert memory.get("x", namespace=acme).content == "theirs"
         with pytest.raises(InputError, match="several namespaces"):
             memory.get("x")
-        assert memory.mark_processed(["x"], namespace=("acme2",)) == 1
-        assert not memory.get("x", namespace=("acme",)).processed
-        assert contents(memory.get_session("s1", namespace=("acme",))) == ["theirs"]
-        assert contents(memory.list_unprocessed(namespace=("acme",))) == ["theirs"]
-        assert memory.list_sessions_with_unprocessed(namespace=("acme2",)) == []
-        assert memory.delete_before(START + timedelta(days=1), namespace=("acme",)) == 1
+        assert memory.mark_processed(["x"], namespace=acme2) == 1
+        assert not memory.get("x", namespace=acme).processed
+        assert contents(memory.get_session("s1", namespace=acme)) == ["theirs"]
+        assert contents(memory.list_unprocessed(namespace=acme)) == ["theirs"]
+        assert memory.list_sessions_with_unprocessed(namespace=acme2) == []
+        assert memory.delete_before(START + timedelta(days=1), namespace=acme) == 1
         assert contents(list(memory.scan())) == ["ours"]
 
-    def test_an_entry_of_a_parent_namespace_can_be_addressed(self, memory: EpisodicMemory) -> None:
+    def test_an_entry_of_a_parent_namespace_can_be_addressed(
+        self, memory: EpisodicMemory, root: tuple[str, ...]
+    ) -> None:
         """Where a namespace itself has the id, that entry is meant, not one further down."""
-        memory.add_many([entry("up", id="x", namespace=("acme",)), entry("down", id="x", namespace=("acme", "bob"))])
-        assert memory.get("x", namespace=("acme",)).content == "up"
-        assert memory.get("x", namespace=("acme", "bob")).content == "down"
+        acme, bob = (*root, "acme"), (*root, "acme", "bob")
+        memory.add_many([entry("up", id="x", namespace=acme), entry("down", id="x", namespace=bob)])
+        assert memory.get("x", namespace=acme).content == "up"
+        assert memory.get("x", namespace=bob).content == "down"
+        memory.add(entry("top", id="x"))
+        assert memory.get("x").content == "top"
 
     def test_what_callers_do_to_their_objects_leaves_the_store_alone(self, memory: EpisodicMemory) -> None:
         """Neither metadata nor vectors of entries given in or handed out are the store's own."""

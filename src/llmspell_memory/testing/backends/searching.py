@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,18 @@ class SearchContract:
             (Filter(session_id="s1", role="user", metadata={"n": 1}), "a"),
         ],
     )
-    def test_filters_choose_the_same_everywhere(self, memory: EpisodicMemory, where: Filter, expected: str) -> None:
+    def test_filters_choose_the_same_everywhere(
+        self, memory: EpisodicMemory, root: tuple[str, ...], where: Filter, expected: str
+    ) -> None:
         """Scan, count, search, sessions, mark and delete all mean the same entries by a filter."""
+        where = replace(where, namespace=(*root, *where.namespace) if where.namespace else ())
         letters: list[dict[str, Any]] = [
             {"session_id": "s1", "metadata": {"n": 1, "t": "x"}, "ingestion_time": START},
             {"session_id": "s1", "metadata": {"n": True}},
             {"session_id": "S1", "role": "assistant", "metadata": {"deep": {"k": [1.0, 2]}}},
             {"session_id": "s%", "metadata": {"n": 1.0}, "processed": True},
-            {"session_id": "s_", "metadata": {"none": None, 'odd".key': "v%_"}, "namespace": ("acme", "alice")},
-            {"session_id": "s", "metadata": {"n": 2**70}, "namespace": ("acme", "bob")},
+            {"session_id": "s_", "metadata": {"none": None, 'odd".key': "v%_"}, "namespace": (*root, "acme", "alice")},
+            {"session_id": "s", "metadata": {"n": 2**70}, "namespace": (*root, "acme", "bob")},
         ]
         memory.add_many(
             EpisodicEntry(
