@@ -275,7 +275,8 @@ class _Rows:
     @property
     def may_have_expired(self) -> bool:
         """Whether some entry has expired by now, or had before it was changed."""
-        return bool(self._expiring) and self._expiring[0][0] <= datetime.now(UTC)
+        first = self._expiring[:1]  # a copy: no lock is held, and others may drop it meanwhile
+        return bool(first) and first[0][0] <= datetime.now(UTC)
 
     def _drop_expiries(self) -> None:
         """Drop what is out of date at the top of the heap."""

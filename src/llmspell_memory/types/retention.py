@@ -89,7 +89,7 @@ class ForgetReceipt:
     """What was forgotten: named by ids, no word of what it said.
 
     Attributes:
-        where: the filter that was given.
+        where: the filter that was given, within the namespace of the memory.
         entries: how many entries were erased.
         ids: namespace and id of each.
         sessions: how many sessions they belonged to.

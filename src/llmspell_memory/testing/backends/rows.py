@@ -206,8 +206,11 @@ class RowsContract:
     def test_deleting_everything_must_be_meant(self, memory: EpisodicMemory) -> None:
         """A filter without conditions deletes nothing unless that is said."""
         memory.add(entry("kept"))
-        with pytest.raises(InputError, match="everything=True"):
-            memory.delete(Filter())
+        for where in (Filter(), Filter(expired=None)):
+            with pytest.raises(InputError, match="everything=True"):
+                memory.delete(where)
+            with pytest.raises(InputError, match="everything=True"):
+                memory.forget(where)
         assert memory.count() == 1
         assert memory.delete(Filter(), everything=True) == 1
         assert memory.count() == 0
