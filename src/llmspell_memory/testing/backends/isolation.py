@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 from llmspell_memory.config import EpisodicBackendType
 from llmspell_memory.errors import ClosedError, ConfigError, InputError, NotFoundError
 from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.protocols import EpisodicBackend
 from llmspell_memory.testing.backends.material import DIMENSIONS, START, contents, entry, fields_of
 from llmspell_memory.types import Filter, RetentionRule
 
@@ -90,6 +92,34 @@ class IsolationContract:
                 assert everything(other) == before
             assert mine.episodic.count(Filter(expired=None)) == 0
             other.episodic.delete(Filter(), everything=True)
+
+    def test_every_verb_of_the_backend_is_narrowed(self, manager: DefaultMemoryManager) -> None:
+        """Without the words of memory before it, a scope's backend keeps to its namespace in every verb."""
+        acme, other = manager.scoped("acme"), manager.scoped("acme2")
+        vector = manager.service.embed_one("x")
+        verbs: dict[str, Callable[[Filter], object]] = {
+            "scan": lambda where: contents(list(acme.backend.scan(where))),
+            "search": lambda where: contents(acme.backend.search(vector, 9, where)),
+            "count": acme.backend.count,
+            "sessions": lambda where: [line.entries for line in acme.backend.sessions(where)],
+            "mark_processed": acme.backend.mark_processed,
+            "delete": acme.backend.delete,
+            "forget": lambda where: [one.id for one in acme.backend.forget(where)],
+        }
+        assert verbs.keys() == {
+            name
+            for name, verb in vars(EpisodicBackend).items()
+            if callable(verb) and "where" in inspect.signature(verb).parameters
+        }
+        other.episodic.add_many([entry("theirs", id="x"), entry("theirs", id="y")])
+        before = everything(other)
+        expected = {"scan": ["x"], "search": ["x"], "sessions": [1], "forget": ["x"]}
+        for name, verb in verbs.items():
+            acme.episodic.add(entry("x", id="x"))
+            assert verb(Filter()) == expected.get(name, 1), name
+            with pytest.raises(InputError, match="outside"):
+                verb(Filter(namespace=other.backend.namespace))
+            assert everything(other) == before
 
     def test_what_lies_below_belongs_to_it(self, manager: DefaultMemoryManager) -> None:
         """A scope holds the namespaces below its own; a scope of a scope narrows further, and never widens."""
