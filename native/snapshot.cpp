@@ -136,13 +136,24 @@ Snapshot::Snapshot(const std::filesystem::path &path) {
 
 Snapshot::~Snapshot() {
     if (comparing_.joinable()) {
-        comparing_.request_stop();
-        comparing_.join();
+        if (opened_by_ != process()) {
+            comparing_.detach();  // in a fork there is no such thread: whoever waited for it might wait for ever
+        } else {
+            comparing_.request_stop();
+            comparing_.join();
+        }
     }
     unmap();
 }
 
 #ifdef _WIN32
+long Snapshot::process() { return 0; }  // it has no fork
+
+bool Snapshot::read_at(std::uint64_t offset, std::span<std::byte> piece) {
+    return std::fseek(file_.get(), static_cast<long>(offset), SEEK_SET) == 0 &&
+           std::fread(piece.data(), 1, piece.size(), file_.get()) == piece.size();
+}
+
 void Snapshot::map(const std::filesystem::path &path) {
     file_.reset(std::fopen(path.string().c_str(), "rb"));
     if (file_ == nullptr) fail(path);
@@ -153,6 +164,20 @@ void Snapshot::map(const std::filesystem::path &path) {
 
 void Snapshot::unmap() noexcept { ::operator delete(memory_, std::align_val_t{kCacheLine}); }
 #else
+long Snapshot::process() { return static_cast<long>(::getpid()); }
+
+// Without the file's position, which forks share: one that ends may set it back.
+bool Snapshot::read_at(std::uint64_t offset, std::span<std::byte> piece) {
+    while (!piece.empty()) {
+        const auto got = ::pread(::fileno(file_.get()), piece.data(), piece.size(), static_cast<off_t>(offset));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        offset += static_cast<std::uint64_t>(got);
+        piece = piece.subspan(static_cast<std::size_t>(got));
+    }
+    return true;
+}
+
 void Snapshot::map(const std::filesystem::path &path) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) fail(path);
@@ -218,14 +243,13 @@ void Snapshot::compare_rest() {
         for (const Section section : rest_) {
             const auto &one = entry(section);
             std::uint32_t checksum = 0;
-            std::uint64_t left = one.bytes;
-            bool readable = std::fseek(file_.get(), static_cast<long>(one.offset), SEEK_SET) == 0;
-            while (readable && left > 0) {
+            bool readable = true;
+            for (std::uint64_t done = 0; readable && done < one.bytes;) {
                 if (stop.stop_requested()) return;
-                const std::size_t some = std::min<std::size_t>(piece.size(), left);
-                readable = std::fread(piece.data(), 1, some, file_.get()) == some;
+                const std::size_t some = std::min<std::uint64_t>(piece.size(), one.bytes - done);
+                readable = read_at(one.offset + done, {piece.data(), some});
                 checksum = kernels().crc32c(checksum, piece.data(), some);
-                left -= some;
+                done += some;
             }
             if (!readable || checksum != one.checksum) damaged_ = true;
         }

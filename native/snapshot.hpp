@@ -147,6 +147,8 @@ class Snapshot {
     void read_header();
     void map(const std::filesystem::path &path);
     void unmap() noexcept;
+    bool read_at(std::uint64_t offset, std::span<std::byte> piece);
+    static long process();
 
     struct Close {
         void operator()(std::FILE *file) const { std::fclose(file); }
@@ -158,6 +160,7 @@ class Snapshot {
     std::vector<Section> rest_;
     std::atomic<bool> damaged_{false};
     std::mutex waiting_;
+    long opened_by_ = process();
     std::jthread comparing_;
 };
 
