@@ -16,6 +16,7 @@ NB_MODULE(_pages, module) {
     module.attr("APPLICATION_ID") = llmspell::kChecksummedId;
     module.def("register_vfs", &llmspell::register_vfs, "path"_a);
     module.def("take_damaged_page", &llmspell::take_damaged_page);
+    module.def("keep", [](nb::object kept) { kept.release(); }, "kept"_a);  // for ever: nothing gives it back
     module.def(
         "checksum",
         [](nb::bytes page, std::uint64_t number) {

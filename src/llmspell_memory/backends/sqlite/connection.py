@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from llmspell_memory.backends.checks import Birthplace
 from llmspell_memory.backends.sqlite import pages
+from llmspell_memory.backends.sqlite.forks import Connection, known
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.types import json
 
@@ -38,9 +39,6 @@ _LOG_BYTES: Final = 64 * 2**20
 _FOLD_MS: Final = 250
 
 _EFFECTIVE: Final = os.access in os.supports_effective_ids
-
-_ABANDONED: Final[list[Connections]] = []
-"""What a forked process inherited and must neither use nor close."""
 
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -235,7 +233,6 @@ class Connections:
             False in a forked process, where nothing that it inherited may be touched.
         """
         if not self._birthplace.is_here:
-            _ABANDONED.append(self)  # closing would meddle with the log of the process that opened it
             self._closed = True
             return False
         with self._writing, self._guard:
@@ -270,12 +267,15 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
     there = os.access(path, os.F_OK, effective_ids=_EFFECTIVE)
     if mode != "ro" and there and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
         raise StorageError(f"{path}: {_CAUSES[sqlite3.SQLITE_READONLY]}")
-    db = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}{pages.vfs()}",
-        uri=True,
-        timeout=wait,
-        isolation_level=None,
-        check_same_thread=False,
+    db = known(
+        sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}{pages.vfs()}",
+            uri=True,
+            timeout=wait,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+        )
     )
     try:
         _patiently(lambda: db.execute("PRAGMA synchronous = NORMAL"))  # it reads, so others may be in its way

@@ -135,6 +135,11 @@ def _folder_to_disk(folder: Path) -> None:
             os.close(opened)
 
 
+def keep(kept: object) -> None:
+    """Keep an object for ever: what SQLite would do when it is let go must not happen, not even when Python ends."""
+    _pages.keep(kept)
+
+
 def damage() -> str:
     """Return which page this thread has just read that is not what was written; "" if none, or said before."""
     page = _pages.take_damaged_page()
