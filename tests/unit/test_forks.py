@@ -124,6 +124,40 @@ for turn in range(4):
 assert len(backend.search(VECTORS[0], 5, Filter())) == 5
 """
 
+IN_THE_MIDST_OF_CALLS = """
+from llmspell_memory import DefaultMemoryManager, EmbeddingService, MemoryConfig
+from llmspell_memory.embeddings import DiskCache, HashingProvider
+
+cache = DiskCache(PATH + "-cache")
+service = EmbeddingService(HashingProvider(16), cache=cache)
+config = MemoryConfig.for_production(service, path=PATH)
+memory = DefaultMemoryManager.with_config(config)
+memory.episodic.add(EpisodicEntry("s", "user", "first"))
+begun = threading.Event()
+def work():
+    with memory.backend._connections.write() as db, cache._open() as connection, service._lock:
+        db.execute("UPDATE state SET seq = seq + 1")
+        connection.execute("BEGIN IMMEDIATE")
+        begun.set()
+        time.sleep(0.5)
+        connection.execute("COMMIT")
+working = threading.Thread(target=work)
+working.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    with DefaultMemoryManager.with_config(config) as own:
+        own.episodic.add(EpisodicEntry("s", "user", "from a fork"))
+        assert own.episodic.search("from a fork", 1)[0].entry.content == "from a fork"
+    sys.exit()
+ended(child)
+working.join()
+assert [one.content for one in memory.episodic.scan()] == ["first", "from a fork"]
+assert len(cache) == 3
+memory.close()
+"""
+
 
 def play(script: str, path: Path) -> int:
     """Run a script about the store at `path` and return how it ended; what it says of an error is shown."""
@@ -158,6 +192,11 @@ def test_a_fork_ends_while_an_index_is_compared(tmp_path: Path) -> None:
     """It waits for no thread that it does not have, and the parent does not take its index for damaged."""
     assert play(WHILE_COMPARING, tmp_path / "memory.db") == 0
     assert len(ids_in(tmp_path / "memory.db")) == 2000
+
+
+def test_a_fork_waits_for_what_has_begun(tmp_path: Path) -> None:
+    """While a thread writes to store and cache, a fork waits; then the child can use the service and the file anew."""
+    assert play(IN_THE_MIDST_OF_CALLS, tmp_path / "memory.db") == 0
 
 
 def test_a_fork_of_a_memory_in_ram_ends(tmp_path: Path) -> None:

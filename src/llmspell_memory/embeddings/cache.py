@@ -6,12 +6,12 @@ anything at any time; it may never give back another vector than was put.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from llmspell_memory.errors import ConfigError
+from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,7 +73,7 @@ class MemoryCache:
 
     def __init__(self, max_entries: int = 4096) -> None:
         self.max_entries = checked_max(max_entries, name="MemoryCache.max_entries")
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
 
     def __repr__(self) -> str:

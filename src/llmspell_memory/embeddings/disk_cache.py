@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from llmspell_memory.embeddings.cache import checked_max
 from llmspell_memory.errors import ClosedError, CorruptDataError, SchemaError, StorageError, UnavailableError
+from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,6 +30,8 @@ _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0
 _KEYS_A_QUERY: Final = 500  # SQLite before 3.32 takes 999 parameters
 _CHECK_BYTES: Final = 8
+
+_inherited: Final[list[sqlite3.Connection | None]] = []
 
 _log = logging.getLogger("llmspell_memory.embeddings")
 
@@ -55,7 +57,7 @@ class DiskCache:
     def __init__(self, path: str | os.PathLike[str], *, max_entries: int | None = None) -> None:
         self.path = Path(path)
         self.max_entries = None if max_entries is None else checked_max(max_entries, name="DiskCache.max_entries")
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._connection: sqlite3.Connection | None = None
         self._process = os.getpid()
         self._closed = False
@@ -141,7 +143,8 @@ class DiskCache:
         with self._lock:
             if self._closed:
                 raise ClosedError(f"the embedding cache {self.path} was closed")
-            if self._process != os.getpid():  # a forked child must not touch its parent's connection
+            if self._process != os.getpid():  # a forked child must not touch its parent's connection, nor close it
+                _inherited.append(self._connection)
                 self._connection, self._process = None, os.getpid()
             try:
                 if self._connection is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -29,6 +28,7 @@ from llmspell_memory.embeddings.retry import RetryPolicy
 from llmspell_memory.errors import EmbeddingError, EpisodicError, InputError
 from llmspell_memory.protocols import AsyncEmbeddingProvider
 from llmspell_memory.types.arrays import as_vector
+from llmspell_memory.types.locks import ForkLock
 from llmspell_memory.types.text import checked_text
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class EmbeddingService:
         variant = getattr(provider, "variant", "")
         kinds: tuple[EmbeddingKind, ...] = ("document", "query")
         self._keys = {kind: key_prefix(self._space, kind, variant) for kind in kinds}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._hits = self._misses = 0
 
     def __repr__(self) -> str:

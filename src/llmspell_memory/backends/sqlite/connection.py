@@ -15,6 +15,7 @@ from llmspell_memory.backends.sqlite import pages
 from llmspell_memory.backends.sqlite.forks import Connection, known
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.types import json
+from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +100,7 @@ class Connections:
         self._birthplace = Birthplace()
         self._idle: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
-        self._writing = threading.Lock()
+        self._writing = ForkLock()  # a fork in the midst of a write could not write itself
         self._closed = False
         pages.make_file(path)
         with translated(path):

@@ -38,15 +38,21 @@ _outcome: list[str] = []
 
 def unavailable() -> str:
     """Return why pages cannot have checksums here, "" where they can. Asked first, it puts the layer under SQLite."""
-    with _registering:
-        if not _outcome:
-            try:
-                _pages.register_vfs(getattr(_sqlite3, "__file__", ""))
-                _outcome.append("")
-            except RuntimeError as error:
-                logger.warning("Pages of SQLite files get no checksums: %s", error)
-                _outcome.append(str(error))
+    if not _outcome:  # later the lock need not be had, which a fork may find held for ever
+        with _registering:
+            _register()
     return _outcome[0]
+
+
+def _register() -> None:
+    if _outcome:
+        return
+    try:
+        _pages.register_vfs(getattr(_sqlite3, "__file__", ""))
+        _outcome.append("")
+    except RuntimeError as error:
+        logger.warning("Pages of SQLite files get no checksums: %s", error)
+        _outcome.append(str(error))
 
 
 def vfs() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import threading
 import time
 import weakref
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmspell_memory.embeddings.checks import as_matrix
 from llmspell_memory.errors import ConfigError, EmbeddingError, MissingDependencyError
 from llmspell_memory.types import BatchLimits, EmbeddingSpace
+from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -79,7 +79,7 @@ class HTTPProvider:
         self._prefixes: dict[EmbeddingKind, str] = {"document": document_prefix, "query": query_prefix}
         self._secrets = tuple(value.removeprefix("Bearer ") for value in _checked_headers(headers).values())
         self._options = {"timeout": timeout, "trust_env": False, **(client_options or {}), "headers": dict(headers)}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._client: httpx.Client | None = None
         self._process = os.getpid()
         self._clients: dict[AbstractEventLoop, httpx.AsyncClient] = {}

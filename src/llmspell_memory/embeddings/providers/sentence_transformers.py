@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.embeddings.checks import as_matrix
 from llmspell_memory.errors import ConfigError, MissingDependencyError
 from llmspell_memory.types import BatchLimits, EmbeddingSpace
+from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class SentenceTransformersProvider:
         tokens = getattr(self._model, "max_seq_length", None) or _MOST_BYTES
         room = max(1, min(tokens - 2, _MOST_BYTES) - max(len(document_prefix.encode()), len(query_prefix.encode())))
         self.limits = limits or BatchLimits(texts=max(batch_size, 256), text_bytes=room)
-        self._lock = threading.Lock()  # its tokenizer refuses two threads at once ("Already borrowed")
+        self._lock = ForkLock(wait=False)  # its tokenizer refuses two threads at once ("Already borrowed")
 
     def __repr__(self) -> str:
         return f"SentenceTransformersProvider({self.model!r}, dimensions={self.dimensions})"
