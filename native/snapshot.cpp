@@ -78,12 +78,21 @@ SnapshotWriter::SnapshotWriter(const std::filesystem::path &path) : path_(path),
     beside_ += ".new-" + std::to_string(random()) + std::to_string(random());
     file_ = std::fopen(beside_.string().c_str(), "wbx");  // never what is there already
     if (file_ == nullptr) fail(beside_);
+    std::setvbuf(file_, nullptr, _IONBF, 0);  // a fork that ends would write the rest of its copy of a buffer
     const Header room;
-    write(&room, sizeof room);
+    try {
+        write(&room, sizeof room);
+    } catch (...) {
+        discard();
+        throw;
+    }
 }
 
 SnapshotWriter::~SnapshotWriter() {
-    if (finished_) return;
+    if (!finished_) discard();
+}
+
+void SnapshotWriter::discard() noexcept {
     if (file_ != nullptr) std::fclose(file_);
     std::error_code ignored;
     std::filesystem::remove(beside_, ignored);

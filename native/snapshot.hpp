@@ -87,6 +87,7 @@ class SnapshotWriter {
         std::uint64_t bytes;
     };
 
+    void discard() noexcept;
     void begin(Section section);
     void append(const void *data, std::size_t bytes);
     void end();
