@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from llmspell_memory.backends.checks import Birthplace
 from llmspell_memory.backends.sqlite import pages
-from llmspell_memory.backends.sqlite.forks import Connection, known
+from llmspell_memory.backends.sqlite.forks import Connection, remembered
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.types import json
 from llmspell_memory.types.locks import ForkLock
@@ -268,7 +268,7 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
     there = os.access(path, os.F_OK, effective_ids=_EFFECTIVE)
     if mode != "ro" and there and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
         raise StorageError(f"{path}: {_CAUSES[sqlite3.SQLITE_READONLY]}")
-    db = known(
+    db = remembered(
         sqlite3.connect(
             f"{path.as_uri()}?mode={mode}{pages.vfs()}",
             uri=True,

@@ -22,7 +22,7 @@ _open: Final[weakref.WeakSet[Connection]] = weakref.WeakSet()
 _held: Final[list[list[Connection]]] = []
 
 
-def known(connection: Connection) -> Connection:
+def remembered(connection: Connection) -> Connection:
     """Remember a connection that was just opened, and return it."""
     _open.add(connection)
     return connection
