@@ -12,11 +12,13 @@ import pytest
 from llmspell_memory import (
     AsyncMemoryManager,
     ClosedError,
+    ConfigError,
     DefaultMemoryManager,
     EmbeddingService,
     EpisodicEntry,
     EpisodicMemory,
     Filter,
+    InputError,
     MemoryConfig,
 )
 from llmspell_memory.aio import AsyncEpisodicMemory
@@ -172,6 +174,48 @@ def test_a_cancelled_opening_is_closed_again(tmp_path: Path) -> None:
 
     asyncio.run(use())
     assert [one.name for one in tmp_path.iterdir()] == ["m.db"]  # the log goes with the last connection
+
+
+def test_a_scoped_memory_shares_the_thread_that_writes(tmp_path: Path) -> None:
+    """Writes of a memory and its scopes keep one order, each scope sees its own, and closing one leaves the others."""
+
+    async def use() -> None:
+        config = MemoryConfig.for_production(EmbeddingService(HashingProvider(16)), path=tmp_path / "m.db")
+        async with await AsyncMemoryManager.with_config(config) as manager:
+            alice, bob = manager.scoped("acme", "alice"), manager.scoped("acme").scoped("bob")
+            vector = np.ones(16, np.float32)
+            tasks = [
+                asyncio.create_task(one.episodic.add(EpisodicEntry("s", "user", f"{n}", id="x", embedding=vector)))
+                for n in range(30)
+                for one in (alice, bob)
+            ]
+            await asyncio.sleep(0)
+            await alice.close()
+            await alice.close()
+            await asyncio.gather(*tasks)
+            assert alice._worker.executor is bob._worker.executor is manager._worker.executor
+            for awaitable in (
+                alice.episodic.add(EpisodicEntry("s", "user", "y")),
+                alice.episodic.search("x"),
+                alice.episodic.count(),
+                alice.stats(),
+            ):
+                with pytest.raises(ClosedError):
+                    await awaitable
+            assert (await bob.episodic.get("x")).content == "29"
+            assert [one.content async for one in bob.episodic.scan()] == ["29"]
+            assert (await manager.episodic.get("x", namespace=("acme", "alice"))).content == "29"
+            assert await manager.episodic.count() == 2
+            with pytest.raises(InputError, match="outside"):
+                await bob.episodic.add(EpisodicEntry("s", "user", "y", namespace=("acme", "alice")))
+            with pytest.raises(ConfigError):
+                await bob.rebuild()
+        for use_of in (bob.episodic.add(EpisodicEntry("s", "user", "y")), bob.episodic.count()):
+            with pytest.raises(ClosedError):
+                await use_of
+        await bob.close()
+
+    asyncio.run(use())
 
 
 def test_closing_is_final() -> None:

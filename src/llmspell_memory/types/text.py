@@ -11,7 +11,10 @@ _LINE: Final = 80
 
 
 def checked_text(value: object, *, name: str) -> str:
-    """Return `value` when it is a text that every store can keep: not empty, no NUL, no lone surrogate."""
+    """Return `value` as a plain str when it is a text that every store can keep: not empty, no NUL, no lone surrogate.
+
+    A subclass may compare and print as it likes, so of one its characters alone are taken.
+    """
     if not isinstance(value, str):
         raise InputError(f"{name} must be a str, got {type(value).__name__}")
     if not value:
@@ -25,7 +28,7 @@ def checked_text(value: object, *, name: str) -> str:
             f"{name} must not contain lone surrogates (found at character {error.start}); "
             "decode the source with errors='replace'"
         ) from error
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def checked_moment(value: object, *, name: str) -> datetime:

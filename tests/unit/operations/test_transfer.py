@@ -216,3 +216,23 @@ def test_a_batch_is_a_positive_number(memory: DefaultMemoryManager, batch: Any) 
     """A batch of no size is a ConfigError."""
     with pytest.raises(ConfigError, match="batch"):
         import_entries(memory.episodic, [], batch=batch)
+
+
+def test_an_import_into_a_scope_stays_there_and_can_be_repeated(memory: DefaultMemoryManager) -> None:
+    """Entries without a namespace get the scope's; a second import finds them unchanged, and marks are kept."""
+    alice = memory.scoped("acme", "alice")
+    lines = exported_of([EpisodicEntry("s", "user", f"text {n}", id=f"{n}", timestamp=NOON) for n in range(3)])
+    assert imported(alice, lines).new == 3
+    alice.episodic.mark_processed(["1"])
+    again = imported(alice, lines)
+    assert (again.unchanged, again.stored) == (3, 0)
+    assert [one.namespace for one in memory.episodic.scan(Filter(processed=True))] == [("acme", "alice")]
+    with pytest.raises(InputError, match="outside"):
+        imported(memory.scoped("acme", "bob"), exported(alice))
+    assert memory.episodic.count() == 3
+
+
+def exported_of(entries: list[EpisodicEntry]) -> str:
+    with DefaultMemoryManager.new_in_memory() as other:
+        other.episodic.add_many(entries)
+        return exported(other, vectors=False)

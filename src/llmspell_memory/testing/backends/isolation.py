@@ -121,6 +121,17 @@ class IsolationContract:
                 verb(Filter(namespace=other.backend.namespace))
             assert everything(other) == before
 
+    def test_a_text_that_claims_to_be_any_is_only_its_characters(self, manager: DefaultMemoryManager) -> None:
+        """A segment or an id of a class that compares equal to everything opens nothing."""
+        acme, other = manager.scoped("acme"), manager.scoped("acme2")
+        acme.episodic.add(entry("x", id="x"))
+        other.episodic.add_many([entry("theirs", id="x"), entry("theirs", id="y")])
+        theirs = (*other.backend.namespace[:-1], Anything("acme2"))
+        check_that_others_are_refused(acme.episodic, theirs)
+        assert acme.episodic.count(Filter(ids=frozenset({Anything("y")}))) == 0
+        assert contents(list(manager.scoped(Anything("acme")).episodic.scan())) == ["x"]
+        assert other.episodic.count() == 2
+
     def test_what_lies_below_belongs_to_it(self, manager: DefaultMemoryManager) -> None:
         """A scope holds the namespaces below its own; a scope of a scope narrows further, and never widens."""
         acme = manager.scoped("acme")
@@ -298,6 +309,17 @@ class IsolationContract:
             with pytest.raises(ClosedError):
                 use()
         acme.close()
+
+
+class Anything(str):
+    """A text that compares equal to every other."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
 
 
 def everything(manager: DefaultMemoryManager) -> tuple[object, ...]:
