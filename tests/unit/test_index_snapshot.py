@@ -20,8 +20,12 @@ from llmspell_memory.index import HNSWIndex
 from llmspell_memory.testing.indexes import METRICS, gaussian
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmspell_memory._core import DType
     from llmspell_memory.types import Metric
+
+    Checksum = Callable[[bytes | bytearray], int]
 
 WIDTH = 19
 FAR = 2**62
@@ -65,16 +69,6 @@ def entries(data: bytes | bytearray) -> dict[int, tuple[int, int]]:
     (count,) = struct.unpack_from("<I", data, 12)
     table = struct.iter_unpack("<IIQQ", data[16 : 16 + 24 * count])
     return {number: (offset, size) for number, _, offset, size in table}
-
-
-def crc32c(data: bytes | bytearray) -> int:
-    """CRC-32C (Castagnoli), bit by bit."""
-    rest = 0xFFFFFFFF
-    for byte in data:
-        rest ^= byte
-        for _ in range(8):
-            rest = rest >> 1 ^ (0x82F63B78 if rest & 1 else 0)
-    return rest ^ 0xFFFFFFFF
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------
@@ -344,7 +338,7 @@ def test_damaged_vectors_are_reported(section: int, tmp_path: Path) -> None:
     assert names(tmp_path) == ["an.idx"]
 
 
-def test_a_newer_version_is_told_from_damage(tmp_path: Path) -> None:
+def test_a_newer_version_is_told_from_damage(tmp_path: Path, crc32c: Checksum) -> None:
     """A higher version with a true checksum is a SchemaError that says to upgrade; with a false one it is damage."""
     path = tmp_path / "an.idx"
     grown().save(path)
