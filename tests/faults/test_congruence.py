@@ -305,7 +305,7 @@ class SideBySide:
 def test_both_backends_give_the_same_answers(tmp_path: Path, torture: bool, figures: Callable[[str], None]) -> None:
     """Whatever is done, SQLite with HNSW answers as the exact backend in RAM, kills amidst operations included."""
     kills = wanted = found = most = 0
-    seeds, steps = (30, 2000) if torture else (2, 1050)
+    seeds, steps = (12, 2000) if torture else (2, 1050)
     for seed in range(seeds):
         sides = SideBySide(tmp_path / f"{seed}.db", seed)
         with closing(sides.served), closing(sides.model):
