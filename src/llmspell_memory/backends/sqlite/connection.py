@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sqlite3
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmspell_memory.types import Durability
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -97,6 +100,7 @@ class Connections:
     ) -> None:
         self.path = path
         self._log = f"{path}-wal"
+        self._fold_at = _LOG_BYTES
         self._birthplace = Birthplace()
         self._idle: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
@@ -191,13 +195,25 @@ class Connections:
                 )
 
     def _keep_log_short(self, db: sqlite3.Connection) -> None:
-        """Fold in a long log. SQLite does so by itself, but only while no reader looks at it, which may be never."""
-        if _size(self._log) > _LOG_BYTES:
-            db.execute(f"PRAGMA busy_timeout = {_FOLD_MS}")
-            try:
-                db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-            finally:
-                db.execute("PRAGMA busy_timeout = 0")
+        """Fold in a long log. SQLite does so by itself, but only while no reader looks at it, which may be never.
+
+        It keeps other writers waiting, so where readers prevent it, it is tried again only when the log has grown. The
+        write before it is stored already, whatever happens here.
+        """
+        size = _size(self._log)
+        if size <= _LOG_BYTES:
+            self._fold_at = _LOG_BYTES
+        if size <= self._fold_at:
+            return
+        db.execute(f"PRAGMA busy_timeout = {_FOLD_MS}")
+        try:
+            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error as error:
+            busy = True
+            logger.warning("The write-ahead log of %s was not folded in: %s", self.path, error)
+        finally:
+            db.execute("PRAGMA busy_timeout = 0")
+        self._fold_at = size * 5 // 4 if busy else _LOG_BYTES
 
     def rewrite(self) -> None:
         """Write the file anew from its rows, so that nothing else is left in it, and empty the log.
