@@ -26,6 +26,7 @@ from numpy.random import default_rng
 
 from llmspell_memory import EmbeddingSpace, Filter, HNSWConfig, StorageError
 from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.sqlite import connection
 from llmspell_memory.testing.backends import entry, fields_of
 
 if TYPE_CHECKING:
@@ -189,6 +190,11 @@ def disk_full_while_open(folder: Path) -> None:
             pass
         store.tries()
     store.works()
+
+
+def disk_full_while_log_is_folded_in(folder: Path) -> None:
+    connection._LOG_BYTES = 100_000  # type: ignore[misc]  # so that it is, at every turn
+    disk_full_while_open(folder)
 
 
 def disk_full_amidst_a_batch(folder: Path) -> None:
@@ -478,6 +484,7 @@ CASES: Final[dict[str, tuple[Callable[[Path], None], bool]]] = {
     case.__name__: (case, mounts)
     for case, mounts in (
         (disk_full_while_open, True),
+        (disk_full_while_log_is_folded_in, True),
         (disk_full_amidst_a_batch, True),
         (disk_full_while_made, True),
         (disk_full_while_index_is_saved, True),
