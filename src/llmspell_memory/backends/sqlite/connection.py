@@ -185,9 +185,9 @@ class Connections:
 
     def _check_beside(self) -> None:
         """Raise a StorageError where what is written now would be in no file that anybody could find again."""
-        for name, known in self._beside.items():
+        for name, first in self._beside.items():
             found = _identity(name)
-            self._beside[name] = known or found
+            self._beside[name] = first or found
             if found != self._beside[name]:
                 raise StorageError(
                     f"{name} was removed or replaced while it was in use; put it back, or close the memory in every "
