@@ -1,6 +1,7 @@
 """The values the library speaks in: entries, filters, hits, spaces, settings, figures. No behaviour beyond checks."""
 
 from llmspell_memory.types.arrays import Matrix, Vector
+from llmspell_memory.types.care import BackupReport, CheckReport, Finding, Loss, RepairReport
 from llmspell_memory.types.entry import EpisodicEntry, Hit
 from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats, SessionSummary
 from llmspell_memory.types.filter import Filter
@@ -13,20 +14,25 @@ from llmspell_memory.types.space import EmbeddingSpace, Metric
 __all__ = [
     "JSON",
     "BackendStats",
+    "BackupReport",
     "BatchLimits",
+    "CheckReport",
     "Durability",
     "EmbeddingSpace",
     "EpisodicEntry",
     "Erased",
     "Filter",
+    "Finding",
     "ForgetReceipt",
     "HNSWConfig",
     "Hit",
     "IndexStats",
+    "Loss",
     "Matrix",
     "MemoryStats",
     "Metric",
     "Removal",
+    "RepairReport",
     "RetentionRule",
     "SessionSummary",
     "SweepReport",

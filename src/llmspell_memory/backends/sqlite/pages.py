@@ -112,7 +112,7 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
         finally:
             os.close(file)
         yield beside
-        _folder_to_disk(path.parent)
+        folder_to_disk(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -131,7 +131,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def _folder_to_disk(folder: Path) -> None:
+def folder_to_disk(folder: Path) -> None:
     """A file's name is on the disk once its folder is."""
     if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PLAIN: Final = 0x4C4D_454D  # "LMEM": tells our files from other SQLite files
-_OURS: Final = {_PLAIN, CHECKSUMMED}
+OURS: Final = {_PLAIN, CHECKSUMMED}
 
 
 def m001_entries(db: sqlite3.Connection) -> None:
@@ -66,7 +66,7 @@ def check_ours(db: sqlite3.Connection, *, name: str) -> int:
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application not in _OURS and tables:
+    if application not in OURS and tables:
         raise SchemaError(f"{name} is a SQLite file of another application; choose another path")
     if application == CHECKSUMMED and (reason := unavailable()):
         raise StorageError(
@@ -107,7 +107,7 @@ def settle(db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str) 
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         step(db)
         db.execute(f"PRAGMA user_version = {number}")
-    if db.execute("PRAGMA application_id").fetchone()[0] not in _OURS:
+    if db.execute("PRAGMA application_id").fetchone()[0] not in OURS:
         db.execute(f"PRAGMA application_id = {_PLAIN}")
     settled = settled_space(db, wanted, name=name)
     if settled is None:
