@@ -67,6 +67,10 @@ class PageFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _has_checksums(self, path: Path) -> bool:
@@ -87,6 +91,10 @@ class PageFile:
         """Say whether a page of the file itself is what was written, as far as can be told."""
         data = self._stored(number, self.page_bytes)
         return len(data) == self.page_bytes and (not self.checksums or _is_right(data, number))
+
+    def is_empty(self, number: int) -> bool:
+        """Say whether nothing was ever written to a page of the file itself."""
+        return not any(self._stored(number, self.page_bytes))
 
     def page(self, number: int) -> bytes:
         """Return a page.

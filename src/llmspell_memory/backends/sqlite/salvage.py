@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import struct
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -95,14 +95,14 @@ class Salvage:
             self.lost_pages: dict[str, list[LostPage]] = {}
             self.seq, self._number, self.space = self._state()
         except BaseException:
-            self.file.__exit__()
+            self.file.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.__exit__()
+        self.file.close()
 
     @property
     def has_tables(self) -> bool:
@@ -213,26 +213,25 @@ class Salvage:
 
 
 @contextmanager
-def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Hold a read transaction, so that nothing of this moment is overwritten by others; give None where SQLite cannot.
+def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | sqlite3.Error]:
+    """Hold a read transaction, so that nothing of this moment is overwritten by others; or give why SQLite cannot.
 
     A log that stands beside the store, of a process that was killed, say, stays where it is.
     """
     log = path.with_name(f"{path.name}-wal")
-    db = None
     try:
         db = connect(path, mode="ro" if log.exists() and log.stat().st_size else "rw", wait=_WAIT_SECONDS)
-        db.execute("BEGIN")
-        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except (OSError, sqlite3.Error):
-        if db is not None:
-            db.close()
-            db = None
-    try:
-        yield db
-    finally:
-        if db is not None:
-            db.close()
+    except sqlite3.Error as error:
+        yield error
+        return
+    with closing(db):
+        try:
+            db.execute("BEGIN")
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            held: sqlite3.Connection | sqlite3.Error = db
+        except sqlite3.Error as error:
+            held = error
+        yield held
 
 
 def _schema(file: PageFile, path: Path) -> int | None:
@@ -242,9 +241,7 @@ def _schema(file: PageFile, path: Path) -> int | None:
     except DamageError:
         return None
     if page[:16] != MAGIC:
-        if file.checksums:
-            return None
-        raise CorruptDataError(f"{path} is no SQLite file, or its first page is damaged and has no checksum to tell")
+        return None
     version, application = struct.unpack_from(">I4xI", page, 60)
     if application not in OURS:
         raise SchemaError(f"{path} is a SQLite file of another application")
@@ -283,7 +280,8 @@ def _guessed(file: PageFile, names: set[str], taken: set[int]) -> dict[str, int]
             break
         if number not in taken and number not in (free or ()):
             values = _first_row(file, number)
-            name = next((one for one in names - found.keys() if values is not None and _has_shape(values, one)), None)
+            wanted = (one for one in _SHAPES if one in names and one not in found)
+            name = next((one for one in wanted if values is not None and _has_shape(values, one)), None)
             if name is not None:
                 found[name] = number
     return found
