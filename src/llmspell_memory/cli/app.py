@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import llmspell_memory
 from llmspell_memory.cli.commands.add import add
+from llmspell_memory.cli.commands.care import backup, check, repair
 from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
@@ -128,6 +129,9 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "export": (export_, "Write entries to a file."),
     "delete": (delete, "Delete entries."),
     "sweep": (sweep, "Delete what has expired."),
+    "backup": (backup, "Copy the store while it is in use."),
+    "check": (check, "Look for damage."),
+    "repair": (repair, "Make a new store from a damaged one."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.sqlite.salvage import readable_space
 from llmspell_memory.cli.providers import NoProvider, provider_for, provider_for_new
 from llmspell_memory.embeddings import EmbeddingService
 from llmspell_memory.errors import ConfigError, MissingDependencyError, StorageError
@@ -65,6 +66,21 @@ def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) ->
     else:
         service = _service_if_possible(space, settings)
     return DefaultMemoryManager(SQLiteBackend(settings.db, service.space, warm=False), service)
+
+
+def service_to_repair(settings: Settings) -> EmbeddingService | None:
+    """Return a service of the space of a store that may be damaged; None where none can be made.
+
+    Raises:
+        StorageError: there is no store; a SchemaError when options ask for another provider than it records.
+    """
+    space = readable_space(settings.db)
+    if space is None:
+        return None if settings.provider is None else EmbeddingService(provider_for_new(settings))
+    try:
+        return _service(provider_for(space, settings), space)
+    except (MissingDependencyError, ConfigError):
+        return None
 
 
 def _is_store(path: Path) -> bool:

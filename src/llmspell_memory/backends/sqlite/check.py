@@ -149,7 +149,7 @@ class _Check:
             self._found.fault("records", "the file", "its schema version cannot be read")
         elif salvage.schema < len(MIGRATIONS):
             what = f"its tables are of version {salvage.schema}, this release's of {len(MIGRATIONS)}"
-            self._found.note("records", "the file", what, "none: the next opening brings them up to date")
+            self._found.note("records", "the file", what, "nothing: the next opening brings them up to date")
         if not salvage.has_tables:
             self._found.fault("records", "the file", "no table of a store can be found in it")
         if salvage.seq is None:

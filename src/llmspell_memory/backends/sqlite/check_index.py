@@ -82,7 +82,9 @@ class SavedIndexCheck:
 
     def _passed_over(self, state: SnapshotState, what: str) -> None:
         self.state = state
-        self._findings.note("snapshot", "the saved index", what, "none: it is built from the rows at the next opening")
+        self._findings.note(
+            "snapshot", "the saved index", what, "nothing: the index is built from the rows at the next opening"
+        )
 
     def _wrong(self, what: str) -> None:
         self.state = "wrong"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types.care import Severity
 
 REPAIR: Final = "bring what can be read into a new store: `llmspell-memory repair FILE`"
-NOTHING: Final = "nothing need be done"
+NOTHING: Final = "nothing"
 _MOST: Final = 100
 """Findings of one kind that are told one by one."""
 

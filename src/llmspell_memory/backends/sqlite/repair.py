@@ -82,7 +82,8 @@ def _space(salvage: Salvage, service: EmbeddingService | None, source: Path) -> 
         raise CorruptDataError(f"nothing of a store can be read in {source}")
     if space is None and service is None:
         raise CorruptDataError(
-            f"nothing in {source} tells its embedding space any more; give the service it was made with"
+            f"nothing in {source} tells its embedding space any more; give the service it was made with "
+            "(--provider on the command line)"
         )
     if service is not None and space not in (None, service.space):
         raise SchemaError(f"{source} holds vectors of {space}, the service makes those of {service.space}")

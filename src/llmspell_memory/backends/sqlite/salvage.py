@@ -212,6 +212,12 @@ class Salvage:
         return next(given, None)
 
 
+def readable_space(path: Path) -> EmbeddingSpace | None:
+    """Return the embedding space of a store that may be damaged, None where nothing tells it; raises as `Salvage`."""
+    with Salvage(path.absolute()) as salvage:
+        return salvage.space
+
+
 @contextmanager
 def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | sqlite3.Error]:
     """Hold a read transaction, so that nothing of this moment is overwritten by others; or give why SQLite cannot.
