@@ -65,6 +65,8 @@ def repair(
         with translated(made), closing(connect(beside, mode="rw")) as db:
             work = _Repair(salvage, db, space)
             work.run(service, on_progress)
+        if on_progress:
+            on_progress(work.read, work.read)
         losses = tuple(work.losses())
     return RepairReport(
         path=source,
@@ -104,7 +106,7 @@ class _Repair:
         self._lost: dict[int, str] = {}
         self._nameless: list[str] = []
         self._kept: set[int] = set()
-        self._read = 0
+        self.read = 0
         self.embedded = 0
 
     @property
@@ -131,9 +133,9 @@ class _Repair:
     ) -> Iterator[tuple[object, ...]]:
         for row in some:
             yield row
-            self._read += 1
-            if on_progress and self._read % _EVERY == 0:
-                on_progress(self._read, max(self._read, 2 * len(self._identities)))
+            self.read += 1
+            if on_progress and self.read % _EVERY == 0:
+                on_progress(self.read, max(self.read, 2 * len(self._identities)))
 
     def _entry_rows(self) -> Iterator[tuple[object, ...]]:
         taken: dict[tuple[str, tuple[str, ...]], int] = {}
