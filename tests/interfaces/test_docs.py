@@ -36,7 +36,10 @@ NOT_RUN = {"embeddings.md": 1}
 """Fences marked "not run", by page; one more is a decision."""
 
 MEASURED = {"README.md", "migration.md"}
-COMMANDS = ("add", "search", "sessions", "show", "stats", "import", "export", "delete", "sweep", "demo")
+COMMANDS = (
+    *("add", "search", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
+    *("backup", "check", "repair", "demo"),
+)
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL

@@ -32,7 +32,10 @@ def found(result: Result) -> list[str]:
 
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
-    assert COMMANDS == ["add", "delete", "demo", "export", "import", "search", "sessions", "show", "stats", "sweep"]
+    assert [
+        *("add", "backup", "check", "delete", "demo", "export", "import"),
+        *("repair", "search", "sessions", "show", "stats", "sweep"),
+    ] == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

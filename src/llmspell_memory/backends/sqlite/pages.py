@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 CHECKSUMMED: Final = _pages.APPLICATION_ID
 """The application id of a file with checksums."""
 
+PAGE_BYTES: Final = _pages.PAGE_BYTES
+CHECKSUM_BYTES: Final = _pages.CHECKSUM_BYTES
+"""The end of a page in such a file."""
+
 _EMPTY_LEAF: Final = 0x0D
 
 _registering = threading.Lock()
@@ -150,6 +154,12 @@ def damage() -> str:
     """Return which page this thread has just read that is not what was written; "" if none, or said before."""
     page = _pages.take_damaged_page()
     return f"page {page} (at byte {(page - 1) * _pages.PAGE_BYTES:,}) is not what was written" if page else ""
+
+
+def is_right(page: bytes, number: int) -> bool:
+    """Say whether a page, with its checksum, is what was written as page `number`."""
+    stored = int.from_bytes(page[-CHECKSUM_BYTES:], "little")
+    return len(page) == PAGE_BYTES and _pages.checksum(page, number) == stored
 
 
 def first_page() -> bytes:

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from llmspell_memory import _pages
+from llmspell_memory.backends.sqlite.pages import CHECKSUM_BYTES, CHECKSUMMED, PAGE_BYTES, is_right
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,8 @@ class PageFile:
             size = struct.unpack_from(">H", self.header, 16)[0]
             self.checksums = self._has_checksums(path)
             plain = self.header[:16] == MAGIC and size in {1, *(2**n for n in range(9, 16))}
-            self.page_bytes = (65536 if size == 1 else size) if plain and not self.checksums else _pages.PAGE_BYTES
-            self.usable = self.page_bytes - (_pages.CHECKSUM_BYTES if self.checksums else 0)
+            self.page_bytes = (65536 if size == 1 else size) if plain and not self.checksums else PAGE_BYTES
+            self.usable = self.page_bytes - (CHECKSUM_BYTES if self.checksums else 0)
             self._log, committed = _read_log(path.with_name(f"{path.name}-wal"), self.page_bytes)
             self.count = committed or -(-path.stat().st_size // self.page_bytes)
             if 1 in self._log:
@@ -75,10 +75,10 @@ class PageFile:
 
     def _has_checksums(self, path: Path) -> bool:
         """Ask the pages and not the header alone, which may be what is damaged."""
-        if self.header[20] == _pages.CHECKSUM_BYTES and self.header[68:72] == _pages.APPLICATION_ID.to_bytes(4):
+        if self.header[20] == CHECKSUM_BYTES and self.header[68:72] == CHECKSUMMED.to_bytes(4):
             return True
-        pages = min(path.stat().st_size // _pages.PAGE_BYTES, _LIKELY)
-        return any(_is_right(self._stored(number, _pages.PAGE_BYTES), number) for number in range(1, pages + 1))
+        pages = min(path.stat().st_size // PAGE_BYTES, _LIKELY)
+        return any(is_right(self._stored(number, PAGE_BYTES), number) for number in range(1, pages + 1))
 
     def _stored(self, number: int, size: int) -> bytes:
         try:
@@ -90,7 +90,7 @@ class PageFile:
     def is_whole(self, number: int) -> bool:
         """Say whether a page of the file itself is what was written, as far as can be told."""
         data = self._stored(number, self.page_bytes)
-        return len(data) == self.page_bytes and (not self.checksums or _is_right(data, number))
+        return len(data) == self.page_bytes and (not self.checksums or is_right(data, number))
 
     def is_empty(self, number: int) -> bool:
         """Say whether nothing was ever written to a page of the file itself."""
@@ -107,7 +107,7 @@ class PageFile:
         if not 1 <= number <= self.count:
             raise DamageError(f"page {number} does not exist")
         data = self._stored(number, self.page_bytes)
-        if len(data) != self.page_bytes or (self.checksums and not _is_right(data, number)):
+        if len(data) != self.page_bytes or (self.checksums and not is_right(data, number)):
             raise DamageError(f"page {number} is not what was written")
         return data
 
@@ -135,11 +135,6 @@ class PageFile:
         except DamageError:
             return None
         return found if len(found) == expected else None
-
-
-def _is_right(page: bytes, number: int) -> bool:
-    stored = int.from_bytes(page[-_pages.CHECKSUM_BYTES :], "little")
-    return len(page) == _pages.PAGE_BYTES and _pages.checksum(page, number) == stored
 
 
 def _read_log(path: Path, page_bytes: int) -> tuple[dict[int, bytes], int]:

@@ -155,7 +155,7 @@ class _Repair:
             if label is None:
                 self._nameless.append(f"a row of vectors: {why}")
             elif label not in self._kept:
-                self._lost.setdefault(label, "its row of entries cannot be read")
+                self._lost.setdefault(label, "its row cannot be read")
             elif vector is None:
                 self._lost[label] = why
             else:

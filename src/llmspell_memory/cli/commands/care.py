@@ -28,7 +28,7 @@ def backup(ctx: typer.Context, file: Target, *, as_json: options.AsJson = False)
     with progress("copying pages", quiet=as_json) as done:
         report = back_up(settings.db, file, on_progress=lambda copied, _: done(copied))
     if as_json:
-        print_json(_copied(report))
+        print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
     else:
         typer.echo(f"copied {_entries(report.entries)} to {one_line(str(file))} ({size(report.bytes)})")
 
@@ -49,9 +49,9 @@ def check(
     settings = options.settings_of(ctx)
     report = look_through(settings.db, sample=sample)
     if as_json:
-        print_json(_seen(report))
+        print_json({"db": str(settings.db), "sound": report.sound, **_figures(report)})
     else:
-        _print_check(report)
+        _print_check(settings.db, report)
     if not report.sound:
         raise typer.Exit(1)
 
@@ -75,33 +75,23 @@ def repair(
     with progress("reading rows", quiet=as_json) as done:
         report = make_anew(settings.db, file, service=service, on_progress=lambda read, _: done(read))
     if as_json:
-        print_json(_repaired(report))
+        print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
     else:
-        _print_repair(report)
+        _print_repair(file, report)
 
 
-def _copied(report: BackupReport) -> dict[str, Any]:
-    return {
-        "db": str(report.path),
-        "file": str(report.target),
-        "entries": report.entries,
-        "bytes": report.bytes,
-        "seconds": report.seconds,
-    }
+def _figures(report: BackupReport | CheckReport | RepairReport) -> dict[str, Any]:
+    """A report as a JSON object, without the paths, which are told as they were given."""
+    return {name: value for name, value in asdict(report).items() if name not in {"path", "target"}}
 
 
-def _seen(report: CheckReport) -> dict[str, Any]:
-    figures = asdict(report)
-    return {"db": str(figures.pop("path")), "sound": report.sound, **figures}
-
-
-def _print_check(report: CheckReport) -> None:
+def _print_check(db: Path, report: CheckReport) -> None:
     recall = "" if report.recall is None else f", finds {report.recall:.1%} of the 10 nearest"
     out = console()
     out.print(
         facts(
             (
-                ("store", one_line(str(report.path))),
+                ("store", one_line(str(db))),
                 ("tables", "unreadable" if report.schema is None else f"version {report.schema}"),
                 ("vectors", "unreadable" if report.space is None else one_line(str(report.space))),
                 ("pages", f"{report.pages:,}, {'with' if report.checksums else 'without'} checksums"),
@@ -121,12 +111,7 @@ def _print_check(report: CheckReport) -> None:
     typer.echo("no fault was found" if report.sound else f"{faults:,} fault{'s' if faults > 1 else ''} found")
 
 
-def _repaired(report: RepairReport) -> dict[str, Any]:
-    figures = asdict(report)
-    return {"db": str(figures.pop("path")), "file": str(figures.pop("target")), **figures}
-
-
-def _print_repair(report: RepairReport) -> None:
+def _print_repair(file: Path, report: RepairReport) -> None:
     if report.losses:
         shown = table("label", "id", "namespace", "why it is lost", right=["label"])
         for one in report.losses:
@@ -137,7 +122,7 @@ def _print_repair(report: RepairReport) -> None:
             )
         console().print(shown)
     typer.echo(
-        f"brought {_entries(report.entries)} to {one_line(str(report.target))}, {report.embedded:,} of them embedded "
+        f"brought {_entries(report.entries)} to {one_line(str(file))}, {report.embedded:,} of them embedded "
         f"anew; {len(report.losses):,} losses"
     )
 
