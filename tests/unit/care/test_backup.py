@@ -211,3 +211,29 @@ def test_what_the_callback_raises_ends_it(path: Path) -> None:
         backup(path, path.with_name("backup.db"), on_progress=stop)
     assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "memory.db-index"]
     assert path.read_bytes() == before
+
+
+NO_ROOM = """
+import resource, sys
+from llmspell_memory import StorageError
+from llmspell_memory.operations import backup, repair
+most = int(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    {"backup": backup, "repair": repair}[sys.argv[1]](sys.argv[2], sys.argv[3])
+except StorageError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no limits of a file's size")
+@pytest.mark.parametrize("verb", ["backup", "repair"])
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_without_room_for_the_copy_nothing_is_left(path: Path, verb: str, share: float) -> None:
+    """A file that cannot grow, as on a full disk, is a StorageError; the folder is as before."""
+    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    most = str(int(path.stat().st_size * share))
+    command = [sys.executable, "-c", NO_ROOM, verb, str(path), str(path.with_name("new.db")), most]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.startswith("StorageError"), done
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import os
     import sqlite3
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
-    from llmspell_memory.backends.sqlite.raw import LostPage
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.types import EmbeddingSpace
 
@@ -63,7 +63,7 @@ def repair(
         space = _space(salvage, service, source)
         SQLiteBackend(beside, space, warm=False).close()
         with translated(made), closing(connect(beside, mode="rw")) as db:
-            work = _Repair(salvage, db, space)
+            work = _Repair(salvage, db)
             work.run(service, on_progress)
         if on_progress:
             on_progress(work.read, work.read)
@@ -98,10 +98,9 @@ def _space(salvage: Salvage, service: EmbeddingService | None, source: Path) -> 
 class _Repair:
     """Rows on their way from a damaged store into the tables of a new one."""
 
-    def __init__(self, salvage: Salvage, db: sqlite3.Connection, space: EmbeddingSpace) -> None:
+    def __init__(self, salvage: Salvage, db: sqlite3.Connection) -> None:
         self._salvage = salvage
         self._db = db
-        self._space = space
         self._identities = salvage.identities()
         self._lost: dict[int, str] = {}
         self._nameless: list[str] = []
@@ -155,7 +154,7 @@ class _Repair:
             if label is None:
                 self._nameless.append(f"a row of vectors: {why}")
             elif label not in self._kept:
-                self._lost.setdefault(label, "its row cannot be read")
+                self._lost.setdefault(label, self._unread("entries", label))
             elif vector is None:
                 self._lost[label] = why
             else:
@@ -169,8 +168,8 @@ class _Repair:
         ).fetchall()
         if service is None:
             for (label,) in without:
-                why = self._lost.get(label, "its vector cannot be read")
-                self._lost[label] = f"{why}; its text is there: repair with the embedding service to keep it"
+                why = self._lost.get(label) or self._unread("vectors_", label)
+                self._lost[label] = f"{why}; its text is there, and repairing with the embedding service keeps it"
                 self._kept.discard(label)
             self._db.executemany("DELETE FROM entries WHERE label = ?", without)
             return
@@ -192,23 +191,28 @@ class _Repair:
 
     def losses(self) -> Iterator[Loss]:
         """Yield what the new store lacks, by label; then what has no label any more."""
+        dead = self._salvage.tombstones().keys()
         for label in self._identities.keys() - self._kept - self._lost.keys():
-            self._lost[label] = "its row cannot be read"
-        pages = self._salvage.lost_pages.get("entries", [])
+            self._lost[label] = self._unread("entries", label)
         for label in sorted(self._lost):
-            entry_id, namespace = self._identities.get(label, (None, None))
-            at = bisect_left(pages, label, key=lambda page: page.low) - 1  # they are in the order of their labels
-            page = pages[at] if at >= 0 and label <= (pages[at].high or label) else None
-            why = f"{self._lost[label]}: {page.why}" if page else self._lost[label]
-            yield Loss(label=label, id=entry_id, namespace=namespace, why=why)
-        for why in (*self._nameless, *self._unknown(pages)):
+            if label in self._identities or label not in dead:
+                entry_id, namespace = self._identities.get(label, (None, None))
+                yield Loss(label=label, id=entry_id, namespace=namespace, why=self._lost[label])
+        for why in (*self._nameless, *self._unknown(dead)):
             yield Loss(label=None, id=None, namespace=None, why=why)
 
-    def _unknown(self, pages: list[LostPage]) -> Iterator[str]:
+    def _unread(self, table: str, label: int) -> str:
+        """Say why a row that should be there was not met."""
+        what = "its row cannot be read" if table == "entries" else "its vector cannot be read"
+        pages = self._salvage.lost_pages.get(table, [])
+        at = bisect_left(pages, label, key=lambda page: page.low) - 1  # they are in the order of their labels
+        return f"{what}: {pages[at].why}" if at >= 0 and label <= (pages[at].high or label) else what
+
+    def _unknown(self, dead: AbstractSet[int]) -> Iterator[str]:
         """Say of which numbers on damaged pages nothing tells whether entries had them."""
-        known = sorted(self._kept | self._lost.keys() | self._salvage.tombstones().keys())
+        known = sorted(self._kept | self._lost.keys() | dead)
         last = self._salvage.last_label() or max(known, default=0)
-        for page in pages:
+        for page in self._salvage.lost_pages.get("entries", []):
             low, high = max(page.low, 0), last if page.high is None else page.high
             unknown = high - low - (bisect_right(known, high) - bisect_right(known, low))
             if unknown > 0:
