@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import shutil
 import sqlite3
@@ -14,12 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from llmspell_memory import EmbeddingService, EmbeddingSpace, Filter, HNSWConfig, InputError, SchemaError, StorageError
+from llmspell_memory import (
+    CorruptDataError,
+    EmbeddingService,
+    EmbeddingSpace,
+    Filter,
+    HNSWConfig,
+    InputError,
+    SchemaError,
+    StorageError,
+)
 from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.sqlite import connection
 from llmspell_memory.backends.sqlite.index_file import IndexFile
 from llmspell_memory.index import HNSWIndex
-from llmspell_memory.operations import CheckReport, check
+from llmspell_memory.operations import CheckReport, check, repair
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import METRICS, gaussian
 
@@ -323,3 +334,39 @@ def test_findings_of_one_kind_have_an_end(path: Path, service: EmbeddingService)
     report = checked(path)
     assert len(report.findings) < 120
     assert any("900 more" in line for line in faults(report))
+
+
+def test_a_complaint_of_sqlite_that_is_no_text_is_an_error_of_ours(path: Path) -> None:
+    """A damaged schema stands in SQLite's message, which then need not be UTF-8: still a CorruptDataError."""
+    shutil.copy(Path(__file__).parents[2] / "golden" / "store-v1.db", path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"CREATE INDEX entries_by_time")
+    data[at : at + 12] = b"\xf8" * 12
+    path.write_bytes(data)
+    with pytest.raises(CorruptDataError, match="damaged"):
+        SQLiteBackend(path)
+    assert any("SQLite cannot read it" in line for line in faults(checked(path)))
+
+
+@pytest.mark.parametrize("checksums", [False, True])
+def test_random_damage_is_never_more_than_findings(path: Path, sample: Any, checksums: bool) -> None:
+    """Whatever bytes are changed, a check and a repair end with a report or a typed error, and soon."""
+    golden = (Path(__file__).parents[2] / "golden" / "store-v1.db").read_bytes()
+    for seed in range(25):
+        chance = random.Random(seed)
+        data = bytearray(sample.data if checksums else golden)
+        for _ in range(chance.choice([1, 10, 300])):
+            page = chance.randrange(len(data) // PAGE) * PAGE
+            at = page + chance.randrange(chance.choice([40, PAGE]))  # where the headers of pages are, more often
+            data[at] ^= 1 << chance.randrange(8)
+        del data[len(data) - chance.choice([0, 0, 1, 5000]) :]
+        path.write_bytes(data)
+        target = path.with_name(f"new-{seed}.db")
+        with contextlib.suppress(StorageError):
+            check(path)
+        try:
+            repair(path, target)
+        except StorageError:
+            assert not target.exists()
+        else:
+            assert faults(check(target, sample=0)) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from llmspell_memory.backends.sqlite.check_index import SavedIndexCheck
 from llmspell_memory.backends.sqlite.connection import translated
 from llmspell_memory.backends.sqlite.findings import Findings
+from llmspell_memory.backends.sqlite.pages import damage
 from llmspell_memory.backends.sqlite.salvage import Salvage, keeping_moment
 from llmspell_memory.backends.sqlite.schema import MIGRATIONS
 from llmspell_memory.errors import InputError, StorageError
@@ -20,6 +20,7 @@ from llmspell_memory.types import CheckReport
 
 if TYPE_CHECKING:
     import os
+    import sqlite3
     from collections.abc import Iterable
 
     from llmspell_memory.types import Matrix, Vector
@@ -61,7 +62,7 @@ def check(path: str | os.PathLike[str], *, sample: int = 100) -> CheckReport:
 class _Check:
     """One look at one store."""
 
-    def __init__(self, path: Path, salvage: Salvage, db: sqlite3.Connection | sqlite3.Error) -> None:
+    def __init__(self, path: Path, salvage: Salvage, db: sqlite3.Connection | StorageError) -> None:
         self._path = path
         self._salvage = salvage
         self._db = db
@@ -128,10 +129,11 @@ class _Check:
 
     def _integrity(self) -> None:
         try:
+            if isinstance(self._db, StorageError):
+                raise self._db
             with translated(self._path):
-                if isinstance(self._db, sqlite3.Error):
-                    raise self._db
                 said = [row[0] for row in self._db.execute("PRAGMA integrity_check")]
+            damage()  # SQLite told of it in words; nobody else is to hear of that page again
         except StorageError as error:
             self._found.fault("SQLite", "the file", f"SQLite cannot read it to its end: {error}")
             return
@@ -211,13 +213,14 @@ class _Check:
 
     def _tags(self) -> dict[int, int] | None:
         """Return the tags of index files that the rows know, and what each of them shows; None where nothing tells."""
-        if isinstance(self._db, sqlite3.Error) or self._salvage.schema is None:
+        if isinstance(self._db, StorageError) or self._salvage.schema is None:
             return None
         if self._salvage.schema < _WITH_SNAPSHOTS:
             return {}
         try:
-            return dict(self._db.execute("SELECT tag, seq FROM snapshots"))
-        except sqlite3.Error:
+            with translated(self._path):
+                return dict(self._db.execute("SELECT tag, seq FROM snapshots"))
+        except StorageError:
             return None
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from llmspell_memory.errors import CorruptDataError, SchemaError, StorageError
+from llmspell_memory.errors import CorruptDataError, InputError, SchemaError, StorageError
 from llmspell_memory.index import ExactIndex, HNSWIndex
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from numpy.typing import NDArray
 
     from llmspell_memory.backends.sqlite.findings import Findings
     from llmspell_memory.types import EmbeddingSpace, Matrix, Vector
@@ -111,7 +113,12 @@ class SavedIndexCheck:
         newer = seqs > self._shown
         if newer.any():
             self.state = "stale" if self.state == "whole" else self.state
-            index.add(labels[newer], vectors[newer], threads=None)
+            try:
+                index.add(labels[newer], vectors[newer], threads=None)
+            except InputError as error:
+                self._wrong(f"it cannot take the rows' vectors: {error}")
+                self._index = None
+                return
         self._seen += len(labels)
         for label, vector in zip(labels.tolist(), vectors, strict=True):
             self._compare(index, label, vector)
@@ -140,9 +147,7 @@ class SavedIndexCheck:
             self._wrong(f"it has {len(index):,} vectors, the rows have {self._seen:,}")
         if self._exact is None or not self._queries:
             return None
-        vectors = np.array(self._queries, np.float32)
-        noise = np.random.default_rng(0).standard_normal(vectors.shape) * _NOISE / np.sqrt(vectors.shape[1])
-        queries = (vectors + noise * np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        queries = _noisy(np.array(self._queries, np.float64), unit=index.metric == "cosine")
         found, _ = index.search_many(queries, _K)
         nearest, _ = self._exact.search_many(queries, _K)
         shares = [np.isin(right, got).mean() for right, got in zip(nearest, found, strict=True)]
@@ -151,3 +156,13 @@ class SavedIndexCheck:
             remedy = f"raise ef_search from {index.config.ef_search}, or m, if that is too little"
             self._findings.note("recall", "the saved index", f"it finds {recall:.1%} of the {_K} nearest", remedy)
         return recall
+
+
+def _noisy(vectors: NDArray[np.float64], *, unit: bool) -> Matrix:
+    """Something near each vector to ask for; of unit length where only directions count, for they may be of any."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if unit:
+        vectors, lengths = vectors / np.where(lengths > 0, lengths, 1), np.ones_like(lengths)
+    noise = np.random.default_rng(0).standard_normal(vectors.shape) * _NOISE / np.sqrt(vectors.shape[1])
+    queries: Matrix = (vectors + noise * lengths).astype(np.float32)
+    return queries

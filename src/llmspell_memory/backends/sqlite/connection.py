@@ -46,6 +46,9 @@ _EFFECTIVE: Final = os.access in os.supports_effective_ids
 
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_FOREIGN: Final = (sqlite3.Error, MemoryError, UnicodeDecodeError)
+"""What the driver raises; the last where a damaged schema stands in the text of an error."""
+
 _CAUSES: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_READONLY: "the file or its folder is read-only",
@@ -61,14 +64,14 @@ def translated(path: Path) -> Iterator[None]:
     """The border to sqlite3: every error of the driver leaves as one of ours, with the cause kept."""
     try:
         yield
-    except (sqlite3.Error, MemoryError) as error:
+    except _FOREIGN as error:
         raise _ours(error, path) from error
 
 
-def _ours(error: sqlite3.Error | MemoryError, path: Path) -> StorageError:
+def _ours(error: sqlite3.Error | MemoryError | UnicodeDecodeError, path: Path) -> StorageError:
     if isinstance(error, MemoryError):
         return UnavailableError(f"{path}: not enough memory; try again when there is more")
-    code = _code(error)
+    code = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else _code(error)
     if code == sqlite3.SQLITE_IOERR and (found := pages.damage()):
         return CorruptDataError(f"{path} is damaged: {found}")
     if code in _BUSY:
@@ -158,7 +161,7 @@ class Connections:
                 return db.execute(sql, parameters).fetchall()
             finally:
                 self._give_back(db)
-        except (sqlite3.Error, MemoryError) as error:
+        except _FOREIGN as error:
             raise _ours(error, self.path) from error
 
     @contextmanager

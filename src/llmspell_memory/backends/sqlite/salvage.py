@@ -7,21 +7,21 @@ that no tree reaches, but only where it is known which pages are free: on those 
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 import struct
 from contextlib import closing, contextmanager, suppress
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from llmspell_memory.backends.sqlite.connection import connect
+from llmspell_memory.backends.sqlite.connection import connect, translated
 from llmspell_memory.backends.sqlite.raw import MAGIC, DamageError, PageFile, Tree, keys, node, rows
-from llmspell_memory.backends.sqlite.rows import to_entry, unpacked_namespace, unpacked_vectors
+from llmspell_memory.backends.sqlite.rows import packed_namespace, to_entry, unpacked_namespace, unpacked_vectors
 from llmspell_memory.backends.sqlite.schema import MIGRATIONS, OURS
 from llmspell_memory.errors import ConfigError, CorruptDataError, InputError, SchemaError, StorageError
 from llmspell_memory.types import EmbeddingSpace
 from llmspell_memory.types.arrays import check_magnitude
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -43,6 +43,7 @@ _SHAPES: Final[dict[str, tuple[type | tuple[type, ...], ...]]] = {
 }
 """The first columns of each table; the one that SQLite keeps as a row's number is NULL in the record."""
 
+_OURS: Final = {"state", "spaces", _ENTRIES, "tombstones"}
 _ENTRY_COLUMNS: Final = 11
 _OPEN_ENDED: Final = {_ENTRIES, "state"}
 """Tables that later versions have added columns to."""
@@ -88,10 +89,10 @@ class Salvage:
         except OSError as error:
             raise StorageError(f"{path}: there is no store that can be read ({error.strerror})") from error
         try:
-            self.schema = _schema(self.file, path)
             roots, self._guessed = _roots(self.file)
+            self.schema = _schema(self.file, path, ours=roots.keys() >= _OURS)
             self._roots = roots | self._guessed
-            self._orphaned: list[Node] | None = None
+            self._orphaned: list[int] | None = None
             self.lost_pages: dict[str, list[LostPage]] = {}
             self.seq, self._number, self.space = self._state()
         except BaseException:
@@ -146,21 +147,18 @@ class Salvage:
             if label is not None and not isinstance(values, DamageError):
                 yield label, values
 
-    def _orphans(self) -> list[Node]:
-        """The pages with rows or keys that belong to no tree and are not free."""
+    def _orphans(self) -> Iterator[Node]:
+        """Yield the pages with rows or keys that belong to no tree and are not free."""
         if self._orphaned is None:
-            taken = self.file.free()
             self._orphaned = []
+            taken = self.file.free()
             if taken is not None:
                 for root in self._roots.values():
-                    tree = Tree(self.file, root)
-                    taken |= {page.number for page in tree.nodes()}
-                self._orphaned = [
-                    page
-                    for number in range(2, self.file.count + 1)
-                    if number not in taken and (page := _filled(self.file, number))
-                ]
-        return self._orphaned
+                    taken |= {page.number for page in Tree(self.file, root).nodes()}
+                rest = (number for number in range(2, self.file.count + 1) if number not in taken)
+                self._orphaned = [number for number in rest if _is_filled(self.file, number)]
+        for number in self._orphaned:
+            yield node(self.file, number)
 
     def entries(self) -> Iterator[EntryRow]:
         """Yield all rows of `entries`; a number comes once."""
@@ -219,29 +217,31 @@ def readable_space(path: Path) -> EmbeddingSpace | None:
 
 
 @contextmanager
-def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | sqlite3.Error]:
+def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | StorageError]:
     """Hold a read transaction, so that nothing of this moment is overwritten by others; or give why SQLite cannot.
 
     A log that stands beside the store, of a process that was killed, say, stays where it is.
     """
     log = path.with_name(f"{path.name}-wal")
     try:
-        db = connect(path, mode="ro" if log.exists() and log.stat().st_size else "rw", wait=_WAIT_SECONDS)
-    except sqlite3.Error as error:
+        with translated(path):
+            db = connect(path, mode="ro" if log.exists() and log.stat().st_size else "rw", wait=_WAIT_SECONDS)
+    except StorageError as error:
         yield error
         return
     with closing(db):
+        held: sqlite3.Connection | StorageError = db
         try:
-            db.execute("BEGIN")
-            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            held: sqlite3.Connection | sqlite3.Error = db
-        except sqlite3.Error as error:
+            with translated(path):
+                db.execute("BEGIN")
+                db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except StorageError as error:
             held = error
         yield held
 
 
-def _schema(file: PageFile, path: Path) -> int | None:
-    """Return the version of the tables; None where the first page cannot be trusted."""
+def _schema(file: PageFile, path: Path, *, ours: bool) -> int | None:
+    """Return the version of the tables, which may look like `ours`; None where the first page cannot be trusted."""
     try:
         page = file.page(1)
     except DamageError:
@@ -249,6 +249,8 @@ def _schema(file: PageFile, path: Path) -> int | None:
     if page[:16] != MAGIC:
         return None
     version, application = struct.unpack_from(">I4xI", page, 60)
+    if application not in OURS and ours and not file.checksums:
+        return None
     if application not in OURS:
         raise SchemaError(f"{path} is a SQLite file of another application")
     if version > len(MIGRATIONS):
@@ -305,12 +307,12 @@ def _first_row(file: PageFile, number: int) -> list[Any] | None:
     return None
 
 
-def _filled(file: PageFile, number: int) -> Node | None:
+def _is_filled(file: PageFile, number: int) -> bool:
     try:
         page = node(file, number)
     except DamageError:
-        return None
-    return page if page.has_rows or page.has_keys else None
+        return False
+    return page.has_rows or page.has_keys
 
 
 def _has_shape(values: list[Any], name: str) -> bool:
@@ -331,6 +333,8 @@ def _entry_row(label: int | None, values: list[Any]) -> EntryRow:
     padded = [*values, None][1:_ENTRY_COLUMNS]
     try:
         entry = to_entry((*padded, bytes(4)), dimensions=1)
+        if packed_namespace(entry.namespace) != padded[0]:
+            return EntryRow(label, None, f"the namespace of entry {entry.id!r} is cut off")
         return EntryRow(label, dataclasses.replace(entry, embedding=None), "")  # checks what callers are asked for
     except (CorruptDataError, InputError) as error:
         return EntryRow(label, None, str(error))
