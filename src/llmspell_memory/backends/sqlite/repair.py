@@ -63,8 +63,11 @@ def repair(
         space = _space(salvage, service, source)
         SQLiteBackend(beside, space, warm=False).close()
         with translated(made), closing(connect(beside, mode="rw")) as db:
+            db.execute("PRAGMA journal_mode = OFF")  # nobody needs what a failure leaves half-written
+            db.execute("PRAGMA synchronous = OFF")
             work = _Repair(salvage, db)
             work.run(service, on_progress)
+            db.execute("PRAGMA journal_mode = WAL")
         if on_progress:
             on_progress(work.read, work.read)
         losses = tuple(work.losses())
