@@ -55,21 +55,24 @@ def check(path: str | os.PathLike[str], *, sample: int = 100) -> CheckReport:
     source = Path(path).absolute()
     if not source.is_file() or not source.stat().st_size:
         raise StorageError(f"there is no store at {source}")
+    findings = Findings()
+    index = SavedIndexCheck(source, findings)
+    index.open()
     with keeping_moment(source) as db, Salvage(source) as salvage:
-        return _Check(source, salvage, db).run(sample)
+        return _Check(source, salvage, db, findings).run(index, sample)
 
 
 class _Check:
     """One look at one store."""
 
-    def __init__(self, path: Path, salvage: Salvage, db: sqlite3.Connection | StorageError) -> None:
+    def __init__(self, path: Path, salvage: Salvage, db: sqlite3.Connection | StorageError, findings: Findings) -> None:
         self._path = path
         self._salvage = salvage
         self._db = db
-        self._found = Findings()
+        self._found = findings
         self._identities = salvage.identities()
 
-    def run(self, sample: int) -> CheckReport:
+    def run(self, index: SavedIndexCheck, sample: int) -> CheckReport:
         """Look at one part after the other."""
         salvage = self._salvage
         self._pages()
@@ -77,8 +80,7 @@ class _Check:
         self._records()
         entries = self._entries()
         dead = self._tombstones(entries)
-        index = SavedIndexCheck(self._path, self._found)
-        index.open(salvage.space, self._tags())
+        index.place(salvage.space, self._tags())
         index.begin(entries, dead, sample=sample)
         vectors = self._vectors(entries, index)
         recall = index.end(whole=self._found.sound)

@@ -48,12 +48,10 @@ class SavedIndexCheck:
         self._queries: list[Vector] = []
         self.state: SnapshotState = "absent"
 
-    def open(self, space: EmbeddingSpace | None, tags: Mapping[int, int] | None) -> None:
+    def open(self) -> None:
         """Open the index; what keeps it from being used is a note.
 
-        Args:
-            space: of the store, None where that is lost.
-            tags: of index files, by what each of them shows, as the rows record them; None where that is lost.
+        Before the rows are looked at: they know the tag of an index before it stands there, and not the other way round.
         """
         if not self._path.exists():
             self._passed_over("absent", "there is none")
@@ -68,9 +66,18 @@ class SavedIndexCheck:
         except StorageError as error:
             self._passed_over("unknown", str(error))
         else:
-            self._take(index, space, tags)
+            self._index = index
 
-    def _take(self, index: HNSWIndex, space: EmbeddingSpace | None, tags: Mapping[int, int] | None) -> None:
+    def place(self, space: EmbeddingSpace | None, tags: Mapping[int, int] | None) -> None:
+        """Find out which moment of the rows the index shows.
+
+        Args:
+            space: of the store, None where that is lost.
+            tags: of index files, by what each of them shows, as the rows record them; None where that is lost.
+        """
+        index, self._index = self._index, None
+        if index is None:
+            return
         if tags is None:
             self._passed_over("unknown", "whether it is of these rows cannot be told")
         elif index.tag not in tags:
