@@ -62,12 +62,15 @@ def entries_to_keep(count: int) -> list[EpisodicEntry]:
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory, service: EmbeddingService) -> Sample:
     path = tmp_path_factory.mktemp("sample") / "memory.db"
-    kept = entries_to_keep(1200)
+    kept, vectors = entries_to_keep(1200), gaussian(1200, DIMENSIONS)
     backend = SQLiteBackend(path, service.space, warm=False)
     for begin in range(0, len(kept), 50):
         backend.add(kept[begin : begin + 50])
     gone = frozenset(f"n{n}" for n in [*range(100, 300), *range(600, 1200, 11)])
     backend.delete(Filter(ids=gone))
+    for n in range(300, 600, 4):  # what these were before stands on free pages, too
+        kept[n] = kept[n].changed(content="edited " * n, metadata={"edited": n}, embedding=-vectors[n])
+    backend.add([one for one in kept[300:600] if one.metadata.get("edited")])
     backend.close()
     labelled = {label: one for label, one in enumerate(kept, start=1) if one.id not in gone}
     with salvage.Salvage(path) as store:

@@ -51,7 +51,7 @@ class SavedIndexCheck:
     def open(self) -> None:
         """Open the index; what keeps it from being used is a note.
 
-        Before the rows are looked at: they know the tag of an index before it stands there, and not the other way round.
+        This comes before a look at the rows: they know an index by its tag before it stands there, never the other way.
         """
         if not self._path.exists():
             self._passed_over("absent", "there is none")
