@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -24,7 +25,7 @@ from llmspell_memory import (
     StorageError,
 )
 from llmspell_memory.backends import SQLiteBackend
-from llmspell_memory.operations import backup, check
+from llmspell_memory.operations import backup, check, repair
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.backends.material import fields_of
 from llmspell_memory.testing.indexes import gaussian
@@ -237,3 +238,28 @@ def test_without_room_for_the_copy_nothing_is_left(path: Path, verb: str, share:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.startswith("StorageError"), done
     assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are others here")
+@pytest.mark.parametrize("folder_too", [False, True])
+def test_a_store_that_may_only_be_read_is_copied_checked_and_repaired(
+    path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, folder_too: bool
+) -> None:
+    """On a read-only medium nothing need be written beside the store."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    path.chmod(0o444)
+    if folder_too:
+        path.parent.chmod(0o555)
+    if os.geteuid() == 0:  # who may write everywhere; SQLite itself is kept from it by the way it is asked to open
+        access = os.access
+        monkeypatch.setattr(
+            os, "access", lambda one, mode, **how: (one != path or mode != os.W_OK) and access(one, mode, **how)
+        )
+    try:
+        assert backup(path, elsewhere / "copy.db").entries == 300
+        report = check(path)
+        assert (report.sound, report.snapshot) == (True, "whole")
+        assert repair(path, elsewhere / "new.db").entries == 300
+        assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "memory.db-index"]
+    finally:
+        path.parent.chmod(0o755)

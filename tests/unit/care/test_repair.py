@@ -23,7 +23,7 @@ from llmspell_memory import (
     StorageError,
 )
 from llmspell_memory.backends import SQLiteBackend
-from llmspell_memory.backends.sqlite import connection
+from llmspell_memory.backends.sqlite import connection, salvage
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import RepairReport, check, repair
 from llmspell_memory.testing.backends import entry
@@ -161,6 +161,50 @@ def test_a_lost_first_page_and_a_lost_table_never_bring_back_what_was_deleted(
     except CorruptDataError:
         return
     assert all(one == by_id[name] for name, one in found.items())
+
+
+@pytest.mark.parametrize("ruin", [zero, flip])
+def test_without_a_first_page_what_was_deleted_stays_so(
+    path: Path, sample: Any, service: EmbeddingService, ruin: Callable[..., None]
+) -> None:
+    """In a store whose every entry was deleted, none is found, though all of them stand on free pages."""
+    path.write_bytes(sample.data)
+    backend = SQLiteBackend(path, warm=False)
+    assert backend.delete(ALL) == len(sample.entries)
+    backend.close()
+    data = bytearray(path.read_bytes())
+    ruin(data, 1, random.Random(0))
+    path.write_bytes(data)
+    report, found = repaired(path, service)
+    assert found == {}
+    assert {loss.label for loss in report.losses} <= {None}, "labels that no entry ever had are not told from lost ones"
+
+
+@pytest.mark.parametrize("also", [2, 5, 6, 7, 8, 9, 10, 12, 13, 15])
+def test_without_a_first_page_tables_are_found_by_their_rows(path: Path, sample: Any, also: int) -> None:
+    """The schema is lost, and one more page that holds no entry: every entry comes over."""
+    assert not any(also in pages for pages in (*sample.rows.values(), *sample.vectors.values()))
+    data = bytearray(sample.data)
+    zero(data, 1, random.Random(0))
+    zero(data, also, random.Random(0))
+    path.write_bytes(data)
+    report, found = repaired(path)
+    assert (report.losses, report.entries, len(found)) == ((), len(sample.entries), len(sample.entries))
+
+
+def test_every_file_begins_with_nothing_but_roots(path: Path, service: EmbeddingService) -> None:
+    """Salvage counts on it: new files, those of version 0.1.0, and those rewritten by forgetting."""
+    SQLiteBackend(path, service.space).close()
+    forgotten = path.with_name("forgotten.db")
+    backend = SQLiteBackend(forgotten, service.space, warm=False)
+    backend.add([entry(f"text {n} " * 100, id=f"n{n}", embedding=v) for n, v in enumerate(gaussian(200, 64))])
+    backend.forget(Filter(ids=frozenset(["n3"])))
+    backend.close()
+    for one in (path, forgotten, GOLDEN):
+        with salvage.Salvage(one) as store:
+            roots = sorted(store._roots.values())
+            last = salvage.LAST_ROOT[store.file.checksums]
+            assert roots[: last - 1] == list(range(2, last + 1)), one
 
 
 def test_what_is_in_the_log_is_salvaged_and_the_log_left(path: Path, service: EmbeddingService) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends.sqlite.beside import written_beside
-from llmspell_memory.backends.sqlite.connection import connect, translated
+from llmspell_memory.backends.sqlite.connection import connect, connect_to_look, translated
 from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, make_file
 from llmspell_memory.backends.sqlite.schema import check_ours
 from llmspell_memory.errors import StorageError
@@ -48,7 +48,7 @@ def backup(
     if not source.is_file():
         raise StorageError(f"there is no store at {source}")
     with written_beside(copy, source=source) as beside:
-        with translated(source), closing(connect(source, mode="rw", wait=_WAIT_SECONDS)) as db:
+        with translated(source), closing(connect_to_look(source, wait=_WAIT_SECONDS)) as db:
             if not check_ours(db, name=str(source)):
                 raise StorageError(f"there is no store at {source}, the file is empty")
             db.execute("BEGIN")

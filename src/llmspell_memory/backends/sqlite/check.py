@@ -170,6 +170,9 @@ class _Check:
                 unread.add(label)
             else:
                 labels.add(label)
+        for page in self._salvage.lost_pages["entries"]:
+            if not page.number:
+                self._found.fault("entries", "table entries", page.why)
         for label in sorted(self._identities.keys() - labels - unread):
             self._found.fault("entries", self._name(label), "its row cannot be read")
         return labels

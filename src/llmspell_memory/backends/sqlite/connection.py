@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from llmspell_memory.backends.checks import Birthplace
@@ -20,7 +21,6 @@ from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from llmspell_memory.types import Durability
 
@@ -42,6 +42,7 @@ _LOG_BYTES: Final = 64 * 2**20
 
 _FOLD_MS: Final = 250
 
+_MODES: Final = {"still": "ro&immutable=1"}
 _EFFECTIVE: Final = os.access in os.supports_effective_ids
 
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
@@ -269,7 +270,7 @@ class Connections:
         return sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
 
 
-def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) -> sqlite3.Connection:
+def connect(path: Path, *, mode: Literal["still", "ro", "rw", "rwc"], wait: float = 0.0) -> sqlite3.Connection:
     """Open a connection to the file at `path`, absolute; transactions are begun by hand.
 
     It may move between threads but must be used by one at a time. Only the first one of a store may make the file:
@@ -277,7 +278,8 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
 
     Args:
         path: of the file.
-        mode: "ro" to read, "rw" to write, "rwc" to make the file where there is none.
+        mode: "ro" to read, "rw" to write, "rwc" to make the file where there is none; "still" to read what nobody can
+            write to, without a log or locks.
         wait: how many seconds it waits for a lock of others.
 
     Raises:
@@ -285,11 +287,11 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
             connection lives, and leave files beside it that keep others from writing, too.
     """
     there = os.access(path, os.F_OK, effective_ids=_EFFECTIVE)
-    if mode != "ro" and there and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
+    if mode in {"rw", "rwc"} and there and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
         raise StorageError(f"{path}: {_CAUSES[sqlite3.SQLITE_READONLY]}")
     db = remembered(
         sqlite3.connect(
-            f"{path.as_uri()}?mode={mode}{pages.vfs()}",
+            f"{path.as_uri()}?mode={_MODES.get(mode, mode)}{pages.vfs()}",
             uri=True,
             timeout=wait,
             isolation_level=None,
@@ -305,6 +307,15 @@ def connect(path: Path, *, mode: Literal["ro", "rw", "rwc"], wait: float = 0.0) 
         db.close()
         raise
     return db
+
+
+def connect_to_look(path: Path, *, wait: float) -> sqlite3.Connection:
+    """Open a connection that changes nothing at `path` or beside it, not even what a killed process has left."""
+    log = Path(f"{path}-wal")
+    writable = os.access(path, os.W_OK, effective_ids=_EFFECTIVE)
+    if log.exists() and log.stat().st_size:
+        return connect(path, mode="ro", wait=wait)  # which does not fold it in at the end
+    return connect(path, mode="rw" if writable else "still", wait=wait)
 
 
 def _look(db: sqlite3.Connection, check: Callable[[sqlite3.Connection], object]) -> None:

@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from llmspell_memory.backends.sqlite.connection import connect, translated
-from llmspell_memory.backends.sqlite.raw import MAGIC, DamageError, PageFile, Tree, keys, node, rows
+from llmspell_memory.backends.sqlite.connection import connect_to_look, translated
+from llmspell_memory.backends.sqlite.raw import MAGIC, DamageError, LostPage, PageFile, Tree, keys, node, rows
 from llmspell_memory.backends.sqlite.rows import packed_namespace, to_entry, unpacked_namespace, unpacked_vectors
 from llmspell_memory.backends.sqlite.schema import MIGRATIONS, OURS
 from llmspell_memory.errors import ConfigError, CorruptDataError, InputError, SchemaError, StorageError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from llmspell_memory.backends.sqlite.raw import LostPage, Node
+    from llmspell_memory.backends.sqlite.raw import Node
     from llmspell_memory.types import EpisodicEntry, Vector
 
 _WAIT_SECONDS: Final = 30.0
@@ -42,6 +42,9 @@ _SHAPES: Final[dict[str, tuple[type | tuple[type, ...], ...]]] = {
     _VECTORS: (NoneType, int, bytes),
 }
 """The first columns of each table; the one that SQLite keeps as a row's number is NULL in the record."""
+
+LAST_ROOT: Final = {False: 13, True: 15}
+"""Pages 2 to this are roots in every file, without or with checksums: tables and indexes are made before any row."""
 
 _OURS: Final = {"state", "spaces", _ENTRIES, "tombstones"}
 _ENTRY_COLUMNS: Final = 11
@@ -107,8 +110,8 @@ class Salvage:
 
     @property
     def has_tables(self) -> bool:
-        """Whether the entries or their vectors were found."""
-        return self._root(_ENTRIES) is not None or self._root(_VECTORS) is not None
+        """Whether anything of a store was found."""
+        return any(self._root(name) is not None for name in ("state", "spaces", _ENTRIES, _VECTORS))
 
     def _state(self) -> tuple[int | None, int | None, EmbeddingSpace | None]:
         seq, number = next(((row[1], row[2]) for _, row in self._whole("state")), (None, None))
@@ -130,6 +133,7 @@ class Salvage:
         """Yield the rows of a table: those below its root, then those that a damaged page hides from it."""
         root = self._root(name)
         if root is None:
+            self.lost_pages[name] = [LostPage(0, 0, 0, None, "the table's first page is lost")]
             return
         tree = Tree(self.file, root)
         for page in tree.nodes():
@@ -218,14 +222,10 @@ def readable_space(path: Path) -> EmbeddingSpace | None:
 
 @contextmanager
 def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | StorageError]:
-    """Hold a read transaction, so that nothing of this moment is overwritten by others; or give why SQLite cannot.
-
-    A log that stands beside the store, of a process that was killed, say, stays where it is.
-    """
-    log = path.with_name(f"{path.name}-wal")
+    """Hold a read transaction, so that nothing of this moment is overwritten by others; or give why SQLite cannot."""
     try:
         with translated(path):
-            db = connect(path, mode="ro" if log.exists() and log.stat().st_size else "rw", wait=_WAIT_SECONDS)
+            db = connect_to_look(path, wait=_WAIT_SECONDS)
     except StorageError as error:
         yield error
         return
@@ -276,15 +276,15 @@ def _roots(file: PageFile) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _guessed(file: PageFile, names: set[str], taken: set[int]) -> dict[str, int]:
-    """Find roots by what stands below them.
+    """Find roots by what stands below them: a root never moves, and is the first page in use that has such rows.
 
-    A root never moves and is made before the rest of its tree, so it is the first page in use that has such rows: where
-    a page before it is damaged, one of them may have been that.
+    Where it is not known which pages are in use, it is looked for where every file begins with nothing but roots.
     """
     found: dict[str, int] = {}
     free = file.free()
-    for number in range(2, file.count + 1):
-        if names <= found.keys() or (free is None and not file.is_whole(number)):
+    last = min(file.count, LAST_ROOT[file.checksums]) if free is None else file.count
+    for number in range(2, last + 1):
+        if names <= found.keys():
             break
         if number not in taken and number not in (free or ()):
             values = _first_row(file, number)
