@@ -37,6 +37,12 @@ def service() -> EmbeddingService:
     return EmbeddingService(HashingProvider(DIMENSIONS), cache=None)
 
 
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How many times a campaign damages a store: more in the long form, which the option of tests/faults asks for."""
+    return 40 if request.config.getoption("--torture", default=False) else 8
+
+
 def entries_to_keep(count: int) -> list[EpisodicEntry]:
     chance = random.Random(1)
     start = datetime(2025, 3, 1, 12, tzinfo=UTC)

@@ -349,10 +349,10 @@ def test_a_complaint_of_sqlite_that_is_no_text_is_an_error_of_ours(path: Path) -
 
 
 @pytest.mark.parametrize("checksums", [False, True])
-def test_random_damage_is_never_more_than_findings(path: Path, sample: Any, checksums: bool) -> None:
+def test_random_damage_is_never_more_than_findings(path: Path, sample: Any, checksums: bool, rounds: int) -> None:
     """Whatever bytes are changed, a check and a repair end with a report or a typed error, and soon."""
     golden = (Path(__file__).parents[2] / "golden" / "store-v1.db").read_bytes()
-    for seed in range(25):
+    for seed in range(3 * rounds):
         chance = random.Random(seed)
         data = bytearray(sample.data if checksums else golden)
         for _ in range(chance.choice([1, 10, 300])):

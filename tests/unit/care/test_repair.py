@@ -100,11 +100,11 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("damage", [flip, zero, noise, swap, truncate])
 @pytest.mark.parametrize("with_service", [False, True])
 def test_every_undamaged_row_is_salvaged_and_every_loss_named(
-    path: Path, sample: Any, service: EmbeddingService, damage: Callable[..., None], with_service: bool
+    path: Path, sample: Any, service: EmbeddingService, damage: Callable[..., None], with_service: bool, rounds: int
 ) -> None:
     """Whatever pages are damaged, a row whose own pages are whole comes over bit by bit, and no other does."""
     labels = {one.id: label for label, one in sample.entries.items()}
-    for seed in range(8):
+    for seed in range(rounds):
         chance = random.Random(seed)
         data = bytearray(sample.data)
         hit = [chance.choice(INNER) if chance.random() < 0.2 else chance.randrange(1, sample.pages + 1)]
@@ -140,9 +140,10 @@ def test_every_undamaged_row_is_salvaged_and_every_loss_named(
         assert named - {None} <= lost
         assert lost <= named or None in named
         if len(broken) == 1:
-            assert lost == named
-            assert all(loss.id == sample.entries[loss.label].id for loss in report.losses)
-            assert all(loss.namespace == sample.entries[loss.label].namespace for loss in report.losses)
+            assert lost == named - {None}  # some numbers were never an entry's, and nothing tells them from lost ones
+            for loss in report.losses:
+                one = sample.entries.get(loss.label)
+                assert (loss.id, loss.namespace) == ((one.id, one.namespace) if one else (None, None))
 
 
 @pytest.mark.parametrize("also", [4, 14])
