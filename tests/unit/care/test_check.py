@@ -370,3 +370,20 @@ def test_random_damage_is_never_more_than_findings(path: Path, sample: Any, chec
             assert not target.exists()
         else:
             assert faults(check(target, sample=0)) == []
+
+
+@pytest.mark.parametrize("verb", ["check", "repair"])
+def test_a_look_takes_no_lock_from_the_memory_of_this_process(path: Path, service: EmbeddingService, verb: str) -> None:
+    """POSIX drops a process's locks with the first file it closes: another process must not take the log away then."""
+    backend = SQLiteBackend(made(path, service), warm=False)
+    backend.add([entry("before", id="before", embedding=np.ones(64, np.float32))])
+    if verb == "check":
+        assert check(path).sound
+    else:
+        assert repair(path, path.with_name("new.db")).entries == 301
+    other = "import sys; from llmspell_memory.backends import SQLiteBackend as B; B(sys.argv[1], warm=False).close()"
+    subprocess.run([sys.executable, "-c", other, str(path)], check=True, timeout=60)
+    assert Path(f"{path}-wal").exists()
+    backend.add([entry("after", id="after", embedding=np.ones(64, np.float32))])
+    backend.close()
+    assert check(path).entries == 302

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from llmspell_memory.backends.sqlite.pages import CHECKSUM_BYTES, CHECKSUMMED, PAGE_BYTES, is_right
+from llmspell_memory.backends.sqlite.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,16 +48,16 @@ class PageFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = Reader(path)
         try:
-            self.header = self._file.read(100).ljust(100, b"\0")
+            self.header = self._file.read(0, 100).ljust(100, b"\0")
             size = struct.unpack_from(">H", self.header, 16)[0]
-            self.checksums = self._has_checksums(path)
+            self.checksums = self._has_checksums()
             plain = self.header[:16] == MAGIC and size in {1, *(2**n for n in range(9, 16))}
             self.page_bytes = (65536 if size == 1 else size) if plain and not self.checksums else PAGE_BYTES
             self.usable = self.page_bytes - (CHECKSUM_BYTES if self.checksums else 0)
             self._log, committed = _read_log(path.with_name(f"{path.name}-wal"), self.page_bytes)
-            self.count = committed or -(-path.stat().st_size // self.page_bytes)
+            self.count = committed or -(-self._file.size // self.page_bytes)
             if 1 in self._log:
                 self.header = self._log[1][:100]
         except BaseException:
@@ -73,17 +74,16 @@ class PageFile:
         """Close the file."""
         self._file.close()
 
-    def _has_checksums(self, path: Path) -> bool:
+    def _has_checksums(self) -> bool:
         """Ask the pages and not the header alone, which may be what is damaged."""
         if self.header[20] == CHECKSUM_BYTES and self.header[68:72] == CHECKSUMMED.to_bytes(4):
             return True
-        pages = min(path.stat().st_size // PAGE_BYTES, _LIKELY)
+        pages = min(self._file.size // PAGE_BYTES, _LIKELY)
         return any(is_right(self._stored(number, PAGE_BYTES), number) for number in range(1, pages + 1))
 
     def _stored(self, number: int, size: int) -> bytes:
         try:
-            self._file.seek((number - 1) * size)
-            return self._file.read(size)
+            return self._file.read((number - 1) * size, size)
         except OSError:  # the medium cannot read it
             return b""
 
