@@ -164,6 +164,17 @@ def test_a_lost_first_page_and_a_lost_table_never_bring_back_what_was_deleted(
     assert all(one == by_id[name] for name, one in found.items())
 
 
+@pytest.mark.parametrize("page", [4, 14])
+def test_a_lost_inner_page_alone_costs_nothing(path: Path, sample: Any, page: int) -> None:
+    """All rows below it are met elsewhere, and since no other page is damaged, nothing is in doubt."""
+    data = bytearray(sample.data)
+    assert data[(page - 1) * PAGE] == 5, "it is no inner page"
+    zero(data, page, random.Random(0))
+    path.write_bytes(data)
+    report, found = repaired(path)
+    assert (report.losses, len(found)) == ((), len(sample.entries))
+
+
 @pytest.mark.parametrize("ruin", [zero, flip])
 def test_without_a_first_page_what_was_deleted_stays_so(
     path: Path, sample: Any, service: EmbeddingService, ruin: Callable[..., None]

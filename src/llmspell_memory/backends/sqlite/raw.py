@@ -254,6 +254,11 @@ class Tree:
         """Whether a lost page may have had others below it; known when the walk is over."""
         return any(page.depth != self._leaf_depth for page in self.lost)
 
+    @property
+    def lost_leaves(self) -> list[LostPage]:
+        """Those of the lost pages that had no others below them; known when the walk is over."""
+        return [page for page in self.lost if page.depth == self._leaf_depth]
+
     def nodes(self) -> Iterator[Node]:
         """Yield all pages that can be read, in the order of their keys."""
         self.reached.clear()

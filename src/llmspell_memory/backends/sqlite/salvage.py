@@ -141,10 +141,15 @@ class Salvage:
                 yield from _shaped(self.file, page, name)
         self.lost_pages[name] = tree.lost
         if tree.hides or name in self._guessed:
+            met = False
             for page in self._orphans():
                 shaped = list(_shaped(self.file, page, name)) if page.has_rows else []
                 if any(not isinstance(values, DamageError) for _, values in shaped):
+                    met = True
                     yield from shaped
+            lost = {page.number for page in tree.lost}
+            if met and self.file.checksums and lost.issuperset(self.file.damaged()):
+                self.lost_pages[name] = tree.lost_leaves  # no other page is damaged: all below the inner ones was met
 
     def _whole(self, name: str) -> Iterator[tuple[int, list[Any]]]:
         for label, values in self._table(name):
