@@ -35,6 +35,8 @@ from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import METRICS, gaussian
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmspell_memory.types import Metric
 
 PAGE = 4096
@@ -197,7 +199,9 @@ def test_a_saved_index_that_is_behind_catches_up(path: Path, service: EmbeddingS
     assert (faults(report), report.snapshot, report.entries) == ([], "stale", 303)
 
 
-def test_a_saved_index_that_is_of_no_use_is_a_note(path: Path, service: EmbeddingService) -> None:
+def test_a_saved_index_that_is_of_no_use_is_a_note(
+    path: Path, service: EmbeddingService, crc32c: Callable[[bytes | bytearray], int]
+) -> None:
     """Damaged, of a newer version, or of other rows: it is derived, so the store is sound."""
     made(path, service, hnsw=HNSWConfig())
     index = Path(f"{path}-index")
@@ -206,7 +210,7 @@ def test_a_saved_index_that_is_of_no_use_is_a_note(path: Path, service: Embeddin
         (whole[:3000], "damaged"),
         (b"", "damaged"),
         (whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], "damaged"),
-        (newer(whole), "newer"),
+        (newer(whole, crc32c), "newer"),
     ):
         index.write_bytes(data)
         report = checked(path)
@@ -219,16 +223,11 @@ def test_a_saved_index_that_is_of_no_use_is_a_note(path: Path, service: Embeddin
     assert (faults(report), report.snapshot) == ([], "foreign")
 
 
-def newer(data: bytes) -> bytes:
+def newer(data: bytes, crc32c: Callable[[bytes | bytearray], int]) -> bytes:
     """The same index as a later version would write it, its checksum right."""
     header = bytearray(data[: HEADER - 4])
     struct.pack_into("<I", header, 8, struct.unpack_from("<I", header, 8)[0] + 1)
-    rest = 0xFFFFFFFF  # CRC-32C
-    for byte in header:
-        rest ^= byte
-        for _ in range(8):
-            rest = rest >> 1 ^ (0x82F63B78 if rest & 1 else 0)
-    return bytes(header) + struct.pack("<I", rest ^ 0xFFFFFFFF) + data[HEADER:]
+    return bytes(header) + struct.pack("<I", crc32c(header)) + data[HEADER:]
 
 
 @pytest.mark.parametrize(
