@@ -116,6 +116,23 @@ def test_a_large_store_saves_its_index_while_it_grows(tmp_path: Path, read: list
     assert 0 < sum(read) <= 2000
 
 
+@pytest.mark.parametrize("hnsw", [HNSWConfig(m=8), HNSWConfig()])
+def test_an_index_that_was_built_anew_takes_the_place_of_the_saved(
+    path: Path, read: list[int], hnsw: HNSWConfig
+) -> None:
+    """A store that was rebuilt, with other parameters or the same, opens with what that has made."""
+    saved = index_file(path).read_bytes()
+    backend = opened(path)
+    backend.configure(hnsw, rebuild=True)
+    backend.close()
+    assert index_file(path).read_bytes() != saved
+    read.clear()
+    backend = opened(path, hnsw=hnsw)
+    assert sum(read) == 0
+    is_right(backend, range(1000))
+    backend.close()
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import secrets
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,6 +52,7 @@ class IndexFile:
         self._space = space
         self._number = number
         self._shown = 0
+        self._saved: weakref.ref[HNSWIndex] | None = None  # the index that is in the file, as it was at `_shown`
 
     def load(self, db: sqlite3.Connection, config: HNSWConfig) -> tuple[HNSWIndex, int] | None:
         """Return the index and the sequence number it shows; None where there is none to be used."""
@@ -75,12 +77,15 @@ class IndexFile:
             logger.info("The index is built from the rows: %s has other parameters, %s", self.path, index.config)
             return None
         index.ef_search = config.ef_search
-        self._shown = recorded[0]
+        self._is_of(index, recorded[0])
         return index, self._shown
+
+    def _is_of(self, index: HNSWIndex, seen: int) -> None:
+        self._saved, self._shown = weakref.ref(index), seen
 
     def due(self, index: HNSWIndex, seen: int, *, closing: bool) -> bool:
         """Say whether so much has changed since the file was written that writing it again pays."""
-        changed = seen - self._shown
+        changed = seen - self._shown if self._saved and self._saved() is index else seen  # all, when it was built anew
         if closing:
             return changed > 0 and (changed >= _ENOUGH or changed * _SHARE >= len(index))
         return changed >= _ENOUGH and changed * 2 >= len(index)
@@ -103,7 +108,7 @@ class IndexFile:
             StorageError: it cannot be written; what was there is still there.
         """
         index.save(self.path, tag=tag)
-        self._shown = seen
+        self._is_of(index, seen)
         self.clear_away(older_than=_ABANDONED_SECONDS)
 
     def remove(self) -> None:
