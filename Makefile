@@ -8,11 +8,12 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test check lint types docs sanitize cross bench bench-backend-search test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
 	@echo "make test       set up, then run all tests"
+	@echo "make torture    the campaigns of kills, power cuts, damage and many processes in their long form (half an hour)"
 	@echo "make check      lint, types, docs, sanitizers, another platform's compiler and tests"
 	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
@@ -39,6 +40,9 @@ demo: $(STAMPS)/core
 
 test: $(STAMPS)/dev
 	$(BIN)/python -m pytest
+
+torture: $(STAMPS)/dev
+	$(BIN)/python -m pytest tests/faults --torture
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check
