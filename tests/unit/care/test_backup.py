@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -76,6 +77,29 @@ def test_opening_a_backup_restores_it(path: Path) -> None:
     assert (copy.count(everything), source.count(everything)) == (0, 300)
     copy.close()
     source.close()
+
+
+def test_a_copy_by_another_tool_can_be_taken(path: Path) -> None:
+    """What plain SQLite has copied or written counts as damaged, until a backup that does not compare takes it over."""
+    theirs, ours = path.with_name("theirs.db"), path.with_name("ours.db")
+    with contextlib.closing(sqlite3.connect(path)) as store, contextlib.closing(sqlite3.connect(theirs)) as copy:
+        store.backup(copy)
+        copy.execute("UPDATE entries SET role = 'edited' WHERE id = 'n7'")
+        copy.commit()
+    with pytest.raises(CorruptDataError, match="page"):
+        backup(theirs, ours)
+    assert not ours.exists()
+    assert backup(theirs, ours, compared=False).entries == 300
+    assert check(ours).sound
+    assert check(ours).checksums
+    backend = SQLiteBackend(ours)
+    assert [one.id for one in backend.scan(Filter(role="edited"))] == ["n7"]
+    backend.close()
+    whole = bytearray(theirs.read_bytes())
+    whole[5 * 4096 : 5 * 4096 + 12] = bytes(12)
+    theirs.write_bytes(whole)
+    with pytest.raises(CorruptDataError):
+        backup(theirs, path.with_name("other.db"), compared=False)
 
 
 def test_a_backup_put_in_the_stores_place_does_not_believe_a_later_index(path: Path) -> None:

@@ -12,7 +12,7 @@ from llmspell_memory.backends.sqlite.beside import written_beside
 from llmspell_memory.backends.sqlite.connection import connect, connect_to_look, translated
 from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, make_file
 from llmspell_memory.backends.sqlite.schema import check_ours
-from llmspell_memory.errors import StorageError
+from llmspell_memory.errors import CorruptDataError, StorageError
 from llmspell_memory.types import BackupReport
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def backup(
     path: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    compared: bool = True,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> BackupReport:
     """Copy the store at `path` to `target` as it is at one moment; others may read and write it meanwhile.
@@ -37,6 +38,8 @@ def backup(
     Args:
         path: of the store.
         target: of the copy; its folder must exist, the file must not.
+        compared: False takes a store that another SQLite tool has copied or written to, whose pages have old checksums
+            or none, if it is whole by SQLite's own check; pages of the copy have theirs.
         on_progress: called with how many pages are copied, and how many there are.
 
     Raises:
@@ -48,15 +51,26 @@ def backup(
     if not source.is_file():
         raise StorageError(f"there is no store at {source}")
     with written_beside(copy, source=source) as beside:
-        with translated(source), closing(connect_to_look(source, wait=_WAIT_SECONDS)) as db:
+        with (
+            translated(source),
+            closing(connect_to_look(source, wait=_WAIT_SECONDS, compared=compared)) as db,
+        ):
             if not check_ours(db, name=str(source)):
                 raise StorageError(f"there is no store at {source}, the file is empty")
             db.execute("BEGIN")
+            if not compared:
+                _check_whole(db, source)
             (entries,) = db.execute("SELECT count(*) FROM entries").fetchone()
             _copy(db, beside, on_progress)
             db.execute("ROLLBACK")
         size = beside.stat().st_size
     return BackupReport(path=source, target=copy, entries=entries, bytes=size, seconds=time.monotonic() - began)
+
+
+def _check_whole(db: sqlite3.Connection, source: Path) -> None:
+    found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if found != "ok":
+        raise CorruptDataError(f"{source} is damaged: {found}")
 
 
 def _copy(db: sqlite3.Connection, beside: Path, on_progress: Callable[[int, int], object] | None) -> None:

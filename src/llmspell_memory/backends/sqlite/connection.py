@@ -270,7 +270,9 @@ class Connections:
         return sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
 
 
-def connect(path: Path, *, mode: Literal["still", "ro", "rw", "rwc"], wait: float = 0.0) -> sqlite3.Connection:
+def connect(
+    path: Path, *, mode: Literal["still", "ro", "rw", "rwc"], wait: float = 0.0, compared: bool = True
+) -> sqlite3.Connection:
     """Open a connection to the file at `path`, absolute; transactions are begun by hand.
 
     It may move between threads but must be used by one at a time. Only the first one of a store may make the file:
@@ -281,6 +283,7 @@ def connect(path: Path, *, mode: Literal["still", "ro", "rw", "rwc"], wait: floa
         mode: "ro" to read, "rw" to write, "rwc" to make the file where there is none; "still" to read what nobody can
             write to, without a log or locks.
         wait: how many seconds it waits for a lock of others.
+        compared: whether pages are compared with their checksums, and get them; False is for reading what has none.
 
     Raises:
         StorageError: the file cannot be written to. SQLite would open it for reading only, for as long as the
@@ -291,7 +294,7 @@ def connect(path: Path, *, mode: Literal["still", "ro", "rw", "rwc"], wait: floa
         raise StorageError(f"{path}: {_CAUSES[sqlite3.SQLITE_READONLY]}")
     db = remembered(
         sqlite3.connect(
-            f"{path.as_uri()}?mode={_MODES.get(mode, mode)}{pages.vfs()}",
+            f"{path.as_uri()}?mode={_MODES.get(mode, mode)}{pages.vfs() if compared else ''}",
             uri=True,
             timeout=wait,
             isolation_level=None,
@@ -309,13 +312,13 @@ def connect(path: Path, *, mode: Literal["still", "ro", "rw", "rwc"], wait: floa
     return db
 
 
-def connect_to_look(path: Path, *, wait: float) -> sqlite3.Connection:
+def connect_to_look(path: Path, *, wait: float, compared: bool = True) -> sqlite3.Connection:
     """Open a connection that changes nothing at `path` or beside it, not even what a killed process has left."""
     log = Path(f"{path}-wal")
     writable = os.access(path, os.W_OK, effective_ids=_EFFECTIVE)
     if log.exists() and log.stat().st_size:
-        return connect(path, mode="ro", wait=wait)  # which does not fold it in at the end
-    return connect(path, mode="rw" if writable else "still", wait=wait)
+        return connect(path, mode="ro", wait=wait, compared=compared)  # which does not fold it in at the end
+    return connect(path, mode="rw" if writable else "still", wait=wait, compared=compared)
 
 
 def _look(db: sqlite3.Connection, check: Callable[[sqlite3.Connection], object]) -> None:

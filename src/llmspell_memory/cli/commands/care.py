@@ -19,14 +19,22 @@ from llmspell_memory.operations import repair as make_anew
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="The new store; there must be none yet.")]
 
 
-def backup(ctx: typer.Context, file: Target, *, as_json: options.AsJson = False) -> None:
+def backup(
+    ctx: typer.Context,
+    file: Target,
+    *,
+    foreign: Annotated[
+        bool, typer.Option("--foreign", help="Take a store that another SQLite tool has copied or written to.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
     """Copy the store to FILE as it is at one moment, while others go on reading and writing it.
 
     Opening the copy restores it. --json prints {"db": …, "file": …, "entries": …, "bytes": …, "seconds": …}.
     """
     settings = options.settings_of(ctx)
     with progress("copying pages", quiet=as_json) as done:
-        report = back_up(settings.db, file, on_progress=lambda copied, _: done(copied))
+        report = back_up(settings.db, file, compared=not foreign, on_progress=lambda copied, _: done(copied))
     if as_json:
         print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
     else:
