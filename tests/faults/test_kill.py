@@ -17,7 +17,7 @@ import pytest
 
 from llmspell_memory import DefaultMemoryManager
 from tests.faults.harness import schema_1
-from tests.faults.harness.history import History, Row, compared, config, no_trace, shown, told
+from tests.faults.harness.history import History, Row, compared, compared_backup, config, no_trace, shown, told
 from tests.faults.harness.writers import Writers, compiled
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ POINTS: Final = [
     Point("forgetting: before the file is cut short", "truncate", FILE, "before", ["forget"], outcome="whole"),
     Point("forgetting: before the log is cut short", "truncate", LOG, "before", ["forget"], outcome="whole"),
     Point("forgetting: after the log is cut short", "truncate", LOG, "after", ["forget"], outcome="whole"),
+    Point("a backup: amid a write", "write", ".backup.db.new-*", "amid", ["backup"], most=30),
+    Point("a backup: before its sync", "sync", ".backup.db.new-*", "before", ["backup"]),
+    Point("a backup: before it has its name", "link", "backup.db", "before", ["backup"]),
+    Point("a backup: after it has its name", "link", "backup.db", "after", ["backup"]),
     Point("migration: some write to the log", "write", LOG, "amid", ["add"], most=8, store="old"),
     Point("migration: before it commits", "commit", LOG, "before", ["add"], store="old"),
     Point("migration: after it commits", "commit", LOG, "after", ["add"], store="old"),
@@ -229,6 +233,7 @@ class Campaign:
         if copied := self.chance.random() < 0.5:
             looked_at = self.folder / "copy" / path.name
             shutil.copytree(path.parent, looked_at.parent)
+        history.backups = compared_backup(path, history)
         begun, allowed = history.under_way, history.allowed
         found = compared(looked_at, allowed)
         whole = history.settle(found)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.harness import schema_1
 from tests.faults.harness.disk import LUCK, Disk
-from tests.faults.harness.history import History, Row, after, compared, no_trace, told
+from tests.faults.harness.history import History, Row, after, compared, compared_backup, no_trace, told
 from tests.faults.harness.writers import Writers, compiled, recorded
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Replay:
             (folder / Path(name).name).write_bytes(content)
         least = self.done if recording.durability == "full" else self.synced
         found = compared(folder / "memory.db", recording.states[least : self.begun + 1])
+        compared_backup(folder / "memory.db", self.history)
         no_trace(folder, self.history.erased)
         return found
 
@@ -154,7 +155,7 @@ def test_a_recording_tells_all(durability: str, tmp_path: Path) -> None:
         recording.disk.see(call)
     files = {str(path): path.read_bytes() for path in recording.store.iterdir()}
     assert recording.disk.after_cut(random.Random(0), "all") == files
-    assert set(map(Path, files)) == {recording.store / "memory.db", recording.store / "memory.db-index"}
+    assert {Path(name).name for name in files} == {"memory.db", "memory.db-index", "backup.db"}
 
 
 @pytest.mark.parametrize("durability", DURABILITY)

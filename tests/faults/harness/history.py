@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
+import tempfile
 import zlib
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,7 +29,6 @@ from llmspell_memory.embeddings import HashingProvider
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from llmspell_memory.types import Vector
 
@@ -91,7 +93,7 @@ def after(state: State, said: Said) -> State:
             return {name: row for name, row in state.items() if name not in set(said["ids"])}
         case "sweep":
             return {name: row for name, row in state.items() if not row.expired}
-        case "open" | "reopen" | "rebuild" | "switch":
+        case "open" | "reopen" | "rebuild" | "switch" | "backup":
             return state
     raise ValueError(said)
 
@@ -102,12 +104,14 @@ class History:
     Attributes:
         state: the rows after what was acknowledged.
         under_way: an operation that was begun and not acknowledged.
+        backups: what the backup beside the store holds; empty where there is none.
         erased: texts and vectors, by id and version, of which no file may hold a trace.
     """
 
     def __init__(self, state: State | None = None) -> None:
         self.state: State = state or {}
         self.under_way: Said | None = None
+        self.backups: list[State] = []
         self.erased: set[Version] = set()
         self._ever: set[Version] = {(name, row.version) for name, row in self.state.items()}
 
@@ -126,6 +130,8 @@ class History:
 
     def _do(self, said: Said) -> None:
         self.state = after(self.state, said)
+        if said["begin"] == "backup":
+            self.backups = [self.state]
         self._ever |= {(name, said["version"]) for name in said["ids"]} if said["begin"] == "add" else set()
         if said["begin"] == "forget":
             self.erased = self._ever - {(name, row.version) for name, row in self.state.items()}
@@ -175,9 +181,26 @@ def shown(manager: DefaultMemoryManager, allowed: Sequence[State]) -> State:
     return found
 
 
+def backup_of(store: Path) -> Path:
+    return store.with_name("backup.db")
+
+
+def compared_backup(store: Path, history: History) -> list[State]:
+    """Open the backup beside a store, which must be as the store was, and there if that was acknowledged."""
+    made, under_way = backup_of(store), history.under_way and history.under_way["begin"] == "backup"
+    if not made.exists():
+        assert under_way or not history.backups, "the backup is gone"
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        allowed = history.backups + ([history.state] if under_way else [])
+        return [compared(Path(shutil.copy(made, folder)), allowed)]
+
+
 def no_trace(folder: Path, erased: set[Version]) -> None:
     """Look for texts and vectors in every byte of every file."""
     for path in folder.iterdir():
+        if "backup.db" in path.name:
+            continue
         content = path.read_bytes()
         texts = {(name.decode(), int(version)) for name, version in TEXT.findall(content)}
         assert not texts & erased, f"{path.name} holds forgotten texts"

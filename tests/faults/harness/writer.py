@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from llmspell_memory import DefaultMemoryManager, EpisodicBackendType, Filter, HNSWConfig
-from tests.faults.harness.history import ALL, Row, State, after, config, made
+from llmspell_memory.operations import backup
+from tests.faults.harness.history import ALL, Row, State, after, backup_of, config, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ RANDOM = {
     "sweep": 2,
     "reopen": 3,
     "rebuild": 1,
+    "backup": 2,
     "switch": 2,
 }
 """How often each operation comes where they come at random."""
@@ -201,6 +203,14 @@ class Writer:
             self.open()
 
         self.do({"begin": "reopen"}, close_and_open)
+
+    def backup(self) -> None:
+        def anew() -> None:
+            target = backup_of(self.path)
+            target.unlink(missing_ok=True)
+            backup(self.path, target)
+
+        self.do({"begin": "backup"}, anew)
 
     def rebuild(self) -> None:
         if self.manager.backend.hnsw:
