@@ -223,7 +223,7 @@ class Campaign:
     def look(self, path: Path, history: History, lines: list[Said], reader: DefaultMemoryManager | None = None) -> str:
         """Compare the store, or a copy that leaves the recovery to the next writer; return the outcome."""
         forgot = history.hear(lines)
-        if forgot:
+        if forgot and reader is None:  # to read the file and close it would take this process's locks away
             no_trace(path.parent, history.erased)
         if reader:
             shown(reader, history.allowed)
