@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -192,3 +193,21 @@ def test_forgetting_again_finishes_too(store: Store, monkeypatch: pytest.MonkeyP
             store.memory.forget(SECRET)
     assert store.memory.forget(SECRET).entries == 0
     assert store.traces() == {}
+
+
+def test_an_index_that_came_too_late_is_deleted(store: Store) -> None:
+    """One that a killed process put in place after the forgetting is passed over, and deleted when it is old."""
+    store.memory.add(store.secret(1))
+    store.manager.close()
+    late = (store.folder / "memory.db-index").read_bytes()
+    store.open()
+    store.memory.forget(SECRET)
+    store.manager.close()
+    (store.folder / "memory.db-index").write_bytes(late)
+    os.utime(store.folder / "memory.db-index", (0, 0))
+    assert "memory.db-index" in store.traces()
+    cold = SQLiteBackend(store.path, hnsw=HNSWConfig())
+    assert store.traces() == {}
+    cold.close()
+    store.open()
+    assert store.manager.stats().index.size == 600

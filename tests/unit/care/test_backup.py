@@ -287,3 +287,13 @@ def test_a_store_that_may_only_be_read_is_copied_checked_and_repaired(
         assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "memory.db-index"]
     finally:
         path.parent.chmod(0o755)
+
+
+def test_what_a_killed_backup_has_left_is_cleared_away(path: Path) -> None:
+    """The next backup to the same name deletes a half-written copy that is an hour old, and leaves a younger one."""
+    old, young = path.with_name(".backup.db.new-0123"), path.with_name(".backup.db.new-4567")
+    for one in (old, young):
+        one.write_bytes(b"half a copy")
+    os.utime(old, (0, 0))
+    backup(path, path.with_name("backup.db"))
+    assert (old.exists(), young.exists()) == (False, True)

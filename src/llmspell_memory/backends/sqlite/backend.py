@@ -134,13 +134,15 @@ class SQLiteBackend:
 
     def _save_index(self, *, closing: bool = False, now: bool = False) -> None:
         """Save an HNSW index where that is due. What fails is logged: the rows have all that is in it."""
-        index = self._view.index
-        if not isinstance(index, HNSWIndex) or not self._view.moment:
+        index, moment = self._view.index, self._view.moment
+        if not isinstance(index, HNSWIndex) or not moment:
             return
-        if not now and not self._file.due(index, self._view.moment, closing=closing):
+        if not now and not self._file.due(index, moment, closing=closing):
             return
         try:
             with self._view.lock:
+                if self._view.index is not index:
+                    return  # a rebuild has taken its place, and saves its own
                 self._view.catch_up()
                 with self._connections.write() as db:  # nobody else's change comes between what is shown and its record
                     seen = self._view.catch_up(db)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends.sqlite.pages import folder_to_disk
@@ -13,6 +14,9 @@ from llmspell_memory.errors import InputError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+ABANDONED_SECONDS: Final = 3600.0
+"""Age of a file that nobody will finish, or record: who began it was killed."""
 
 SUFFIXES: Final = ("-wal", "-shm", "-journal")
 """Names of the files that SQLite puts beside a database."""
@@ -31,7 +35,9 @@ def written_beside(target: Path, *, source: Path) -> Iterator[Path]:
         StorageError: it cannot be written. Nothing is left behind.
     """
     _check_free(target, source)
-    beside = target.with_name(f".{target.name}.new-{secrets.token_hex(8)}")
+    prefix = f".{target.name}.new-"
+    clear_away(target.parent, prefix, older_than=ABANDONED_SECONDS)
+    beside = target.with_name(f"{prefix}{secrets.token_hex(8)}")
     try:
         yield beside
         _to_disk(beside)
@@ -44,6 +50,27 @@ def written_beside(target: Path, *, source: Path) -> Iterator[Path]:
     finally:
         for suffix in ("", *SUFFIXES):
             beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+
+
+def clear_away(folder: Path, prefix: str, *, older_than: float) -> None:
+    """Delete what processes that were killed have left half-written; who is still writing can do so again.
+
+    Args:
+        folder: where it stands.
+        prefix: what its name begins with.
+        older_than: its age in seconds.
+    """
+    with suppress(OSError):  # the folder is not there, as whoever writes into it will say
+        for one in folder.iterdir():
+            if one.name.startswith(prefix):
+                delete_old(one, older_than=older_than)
+
+
+def delete_old(path: Path, *, older_than: float) -> None:
+    """Delete a file that was last written to so many seconds ago, or more."""
+    with suppress(OSError):  # others may have been quicker
+        if path.stat().st_mtime <= time.time() - older_than:
+            path.unlink()
 
 
 def _check_free(target: Path, source: Path) -> None:

@@ -8,15 +8,15 @@ parameters. Then the index is built from the rows, and no caller sees more of it
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
-import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llmspell_memory.backends.sqlite.beside import ABANDONED_SECONDS, clear_away, delete_old
+from llmspell_memory.backends.sqlite.pages import folder_to_disk
 from llmspell_memory.errors import StorageError
 from llmspell_memory.index import HNSWIndex
 
@@ -29,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 _KEPT: Final = 8
 """Tags remembered: of the last file, and of those that others may be writing at the same time."""
-
-_ABANDONED_SECONDS: Final = 3600.0
-"""Age of a half-written file that nobody will finish."""
 
 _SHARE: Final = 16
 _ENOUGH: Final = 4096
@@ -70,6 +67,7 @@ class IndexFile:
         ).fetchone()
         if recorded is None:
             logger.warning("The index is built from the rows: %s was written from other ones", self.path)
+            delete_old(self.path, older_than=ABANDONED_SECONDS)  # it may show what was forgotten
             return None
         if (index.dimensions, index.metric) != (self._space.dimensions, self._space.metric) or config != replace(
             index.config, ef_search=config.ef_search
@@ -109,7 +107,7 @@ class IndexFile:
         """
         index.save(self.path, tag=tag)
         self._is_of(index, seen)
-        self.clear_away(older_than=_ABANDONED_SECONDS)
+        self._clear_away(older_than=ABANDONED_SECONDS)
 
     def remove(self) -> None:
         """Delete the file, if there is one, and all that was half-written.
@@ -120,18 +118,13 @@ class IndexFile:
         self._shown = 0
         try:
             self.path.unlink(missing_ok=True)
+            folder_to_disk(self.path.parent)  # so that no power cut brings it back
         except OSError as error:
             raise StorageError(f"{self.path} cannot be deleted: {error.strerror}") from error
-        self.clear_away(older_than=0.0)
+        self._clear_away(older_than=0.0)
 
-    def clear_away(self, *, older_than: float) -> None:
-        """Delete what processes that were killed have left half-written; who is still writing can do so again."""
-        before = time.time() - older_than
-        for one in self.path.parent.iterdir():
-            if one.name.startswith(f"{self.path.name}.new-"):
-                with contextlib.suppress(OSError):  # others may have been quicker
-                    if one.stat().st_mtime <= before:
-                        one.unlink()
+    def _clear_away(self, *, older_than: float) -> None:
+        clear_away(self.path.parent, f"{self.path.name}.new-", older_than=older_than)
 
     @property
     def disk_bytes(self) -> int:
