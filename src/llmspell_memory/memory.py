@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from collections import deque
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import InputError, NotFoundError
@@ -144,25 +145,26 @@ class EpisodicMemory:
             everything: that all entries are meant.
 
         Raises:
-            UnavailableError: the entries are deleted, but other processes were reading all the time and hold old copies
-                open. The same call again, or the next opening of the store, finishes the erasing.
+            UnavailableError: other processes were reading all the time and hold old copies open: of the embedding
+                cache, as the message says, with nothing deleted so far; or of the store, with the entries deleted. The
+                same call again, or for the store the next opening, finishes the erasing.
             StorageError: the same, where the file cannot be rewritten.
         """
         began = datetime.now(UTC)
         where = _deliberate(where, self.namespace, everything=everything)
-        wanted = dataclasses.replace(where, expired=None)
+        wanted = where if where.expired else dataclasses.replace(where, expired=None)
         # The cache first: cut off in between, it would keep vectors of texts that nobody could name any more.
         texts = {entry.content for entry in self._backend.scan(wanted)}
         self._service.forget(texts)
         erased = self._backend.forget(wanted)
-        late = {one.content for one in erased} - texts
-        self._service.forget(late)
+        texts |= {one.content for one in erased}
+        self._service.forget(texts)  # again, for some may have been embedded meanwhile
         return ForgetReceipt(
             where=where,
             entries=len(erased),
             ids=tuple((one.namespace, one.id) for one in erased),
             sessions=len({(one.namespace, one.session_id) for one in erased}),
-            texts=len(texts | late),
+            texts=len(texts),
             began=began,
             finished=datetime.now(UTC),
         )
@@ -198,11 +200,20 @@ class EpisodicMemory:
         return sorted({line.namespace for line in self._backend.sessions(where)})
 
     def _keep_newest(self, count: int, where: Filter) -> int:
-        excess = self._backend.count(where) - count
-        if excess <= 0:
+        if self._backend.count(where) <= count:
             return 0
-        oldest = [entry.id for entry in self._backend.scan(where, limit=excess)]
-        return self._backend.delete(dataclasses.replace(where, ids=frozenset(oldest)))
+        # Of one moment, and deleted only if still so old: others may sweep, or add an id again, at the same time.
+        newest: deque[tuple[str, datetime]] = deque()
+        oldest: list[str] = []
+        for entry in self._backend.scan(where):
+            newest.append((entry.id, entry.timestamp))
+            if len(newest) > count:
+                entry_id, last = newest.popleft()
+                oldest.append(entry_id)
+        if not oldest:
+            return 0
+        until = last + timedelta(microseconds=1)
+        return self._backend.delete(dataclasses.replace(where, ids=frozenset(oldest), until=until))
 
     def list_sessions_with_unprocessed(self, *, namespace: tuple[str, ...] = ()) -> list[str]:
         """Return ids of sessions that have unprocessed entries, latest activity first, each once."""

@@ -211,3 +211,24 @@ def test_an_index_that_came_too_late_is_deleted(store: Store) -> None:
     cold.close()
     store.open()
     assert store.manager.stats().index.size == 600
+
+
+def test_an_erasing_that_another_has_begun_meanwhile_is_not_taken_for_done(store: Store) -> None:
+    """Who finishes says so of its own erasing alone: what was deleted after it is erased by the next opening."""
+    store.memory.add_many([store.secret(1), store.secret(2)])
+    other = SQLiteBackend(store.path, store.service.space)
+    rewrite = store.manager.backend._connections.rewrite  # type: ignore[attr-defined]
+
+    def overtaken(**options: object) -> None:
+        rewrite(**options)
+        other._erase = lambda *_, **__: None  # type: ignore[method-assign]  # it dies after its commit
+        other.forget(Filter(session_id="session Needle000002"))
+        other._connections._writer.execute("PRAGMA wal_checkpoint")
+
+    store.manager.backend._connections.rewrite = overtaken  # type: ignore[attr-defined]
+    store.memory.forget(Filter(session_id="session Needle000001"))
+    other._connections.close()
+    assert store.traces() != {}
+    store.service.forget([store.secret(1).content, store.secret(2).content])
+    store.reopen()
+    assert store.traces() == {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from llmspell_memory import (
     EmbeddingSpace,
     EpisodicEntry,
     Filter,
+    InputError,
     SchemaError,
     StorageError,
 )
@@ -557,3 +560,49 @@ def test_a_file_that_was_replaced_is_not_written_to(path: Path, backend: SQLiteB
     away.rename(path)
     backend.add(some(4))
     assert ids(backend) == ["n0", "n1", "n2", "n3"]
+
+
+def test_a_vector_that_the_index_cannot_keep_is_not_stored(path: Path) -> None:
+    """Numbers too large for a float16 index are refused before the row is written, not after."""
+    space = EmbeddingSpace(provider="test", model=None, dimensions=4, metric="inner_product")
+    backend = SQLiteBackend(path, space, hnsw=HNSWConfig(dtype="float16"))
+    with pytest.raises(InputError, match="float16"):
+        backend.add([entry("x", id="x", embedding=np.full(4, 1e5, np.float32))])
+    assert backend.count(EVERYTHING) == 0
+    backend.close()
+    exact = SQLiteBackend(path, space)
+    exact.add([entry("x", id="x", embedding=np.full(4, 1e5, np.float32))])
+    exact.close()
+    with pytest.raises(StorageError, match="cannot show what is stored"):
+        SQLiteBackend(path, space, hnsw=HNSWConfig(dtype="float16"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_scan_that_was_forked_off_ends_without_touching_what_it_inherited(backend: SQLiteBackend) -> None:
+    """A child that lets go of a half-read scan neither hangs nor disturbs the parent's."""
+    backend.add(some(1200))
+    scan = backend.scan(EVERYTHING)
+    next(scan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads
+        child = os.fork()
+    if child == 0:
+        scan.close()  # type: ignore[attr-defined]  # it is a generator
+        os._exit(len(backend._connections._idle))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(backend._connections._idle)
+    assert sum(1 for _ in scan) == 1199
+
+
+def test_an_index_that_cannot_be_saved_is_not_tried_at_every_write(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a failed save writes go on as quickly as before; the log tells of it once, and not a thousand times."""
+    path.with_name("memory.db-index").mkdir()
+    (path.with_name("memory.db-index") / "inhabitant").touch()
+    backend = SQLiteBackend(path, SPACE, hnsw=HNSWConfig(m=4, ef_construction=10))
+    vectors = gaussian(5000, 4)
+    backend.add([entry(f"n{n}", id=f"n{n}", embedding=vectors[n]) for n in range(4500)])
+    for n in range(4500, 4550):
+        backend.add([entry(f"n{n}", id=f"n{n}", embedding=vectors[n])])
+    assert caplog.text.count("was not saved") == 1
+    backend.close()

@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import DimensionError, InputError, StorageError
+from llmspell_memory.index import check_storable
 from llmspell_memory.types.arrays import check_magnitude
 
 if TYPE_CHECKING:
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Vector
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, HNSWConfig, Vector
 
 
 class Birthplace:
@@ -33,15 +34,18 @@ class Birthplace:
             raise StorageError(f"{what} was opened before this process was forked; open it again in this process")
 
 
-def checked_vector(entry: EpisodicEntry, space: EmbeddingSpace) -> Vector:
+def checked_vector(entry: EpisodicEntry, space: EmbeddingSpace, hnsw: HNSWConfig | None) -> Vector:
     """Return the entry's vector, if the index will take it: a row must never be stored that no view can show.
 
     Raises:
-        InputError: it has none, or one too long for the metric; a DimensionError when it is not of the space's width.
+        InputError: it has none, or one too long for the metric or for the numbers of the index; a DimensionError when
+            it is not of the space's width.
     """
     if entry.embedding is None:
         raise InputError(f"entry {entry.id!r} has no vector; EpisodicMemory embeds texts, a backend stores the result")
     if len(entry.embedding) != space.dimensions:
         raise DimensionError(expected=space.dimensions, got=len(entry.embedding))
     check_magnitude(entry.embedding[None], metric=space.metric)
+    if hnsw is not None:
+        check_storable(entry.embedding, metric=space.metric, dtype=hnsw.dtype)
     return entry.embedding

@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 
 _ENTRY_BYTES = 900
 """A row's objects beside its texts and vector, measured with tracemalloc on CPython 3.11."""
+
+
+_FEW: Final = 512
+"""Expired entries that are left out of what the index finds; more are left out of what it searches."""
+
+
+class _Choice(NamedTuple):
+    """Labels that a search may return: of `among`, or of all for None, those that are not in `but`."""
+
+    among: Labels | None
+    but: frozenset[int]
+
+
+_ALL: Final = _Choice(None, frozenset())
 
 
 class LocalBackend:
@@ -62,7 +76,7 @@ class LocalBackend:
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
         for entry in entries:
-            checked_vector(entry, self._space)
+            checked_vector(entry, self._space, self.hnsw)
         with self._rows as rows:
             for entry in entries:
                 rows.put(entry)
@@ -75,24 +89,26 @@ class LocalBackend:
     def _in_order(self, where: Filter) -> list[EpisodicEntry]:
         """The store's own entries that match, which no caller may be given."""
         with self._rows as rows:
-            entries = [rows.entries[label] for label in rows.matching(where)]
-        return sorted(entries, key=lambda entry: (entry.timestamp, entry.id))
+            found = [(rows.entries[label], label) for label in rows.matching(where)]
+        # One id at one moment in two namespaces: the one that was added first comes first, as in a file.
+        return [entry for entry, _ in sorted(found, key=lambda one: (one[0].timestamp, one[0].id, one[1]))]
 
     def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._rows.check_open()  # the index may be searched before the rows are entered
-        moment, among = self._view.moment, None
+        moment, choice = self._view.moment, _ALL
         if not where.is_everything or self._rows.may_have_expired:
             with self._rows as rows:
-                moment, among = rows.seq, rows.labels(where)
+                moment, choice = rows.seq, rows.choice(where)
         if self._view.moment == moment is not None:
-            labels, scores = self._view.search(vector, k, among)
+            labels, scores = self._view.search(vector, k + len(choice.but), choice.among)
             with self._rows as rows:
                 if self._view.moment == rows.seq == moment:
-                    return rows.hits(labels, scores)
+                    return rows.hits(labels, scores, choice)[:k]
         with self._view.lock, self._rows as rows:  # the index was behind, or a write came between
             self._view.catch_up(rows)
-            return rows.hits(*self._view.search(vector, k, rows.labels(where)))
+            choice = rows.choice(where)
+            return rows.hits(*self._view.search(vector, k + len(choice.but), choice.among), choice)[:k]
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
@@ -211,6 +227,7 @@ class _Rows:
         self._label_at: dict[int, int] = {}  # sequence number -> label, oldest first; each label once
         self._changed_at: dict[int, int] = {}
         self._expiring: list[tuple[datetime, int]] = []  # a heap; what it says of a label may be out of date
+        self._expired: set[int] = set()
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`, StorageError in a process that was forked since."""
@@ -236,7 +253,15 @@ class _Rows:
             return False
         with self._lock:
             self._closed = True
-            for held in (self.entries, self._by_id, self._by_session, self._label_at, self._changed_at, self._expiring):
+            for held in (
+                self.entries,
+                self._by_id,
+                self._by_session,
+                self._label_at,
+                self._changed_at,
+                self._expiring,
+                self._expired,
+            ):
                 held.clear()
         return True
 
@@ -252,7 +277,7 @@ class _Rows:
         self._by_id[entry.id][label] = None
         self._by_session[entry.session_id][label] = None
         if entry.expires_at is not None:
-            heapq.heappush(self._expiring, (entry.expires_at, label))
+            self._expect(label, entry.expires_at)
         self._note(label)
 
     def mark(self, label: int) -> None:
@@ -266,6 +291,7 @@ class _Rows:
 
     def _forget(self, label: int) -> EpisodicEntry:
         entry = self.entries.pop(label)
+        self._expired.discard(label)
         for labels, key in ((self._by_id, entry.id), (self._by_session, entry.session_id)):
             del labels[key][label]
             if not labels[key]:
@@ -274,17 +300,24 @@ class _Rows:
 
     @property
     def may_have_expired(self) -> bool:
-        """Whether some entry has expired by now, or had before it was changed."""
-        first = self._expiring[:1]  # a copy: no lock is held, and others may drop it meanwhile
-        return bool(first) and first[0][0] <= datetime.now(UTC)
+        """Whether some entry has expired by now; may be asked without entering."""
+        expiring = self._expiring[:1]  # at once, for another thread may be changing it
+        return bool(self._expired) or (bool(expiring) and expiring[0][0] <= datetime.now(UTC))
 
-    def _drop_expiries(self) -> None:
-        """Drop what is out of date at the top of the heap."""
-        while self._expiring:
-            expires_at, label = self._expiring[0]
+    def expired(self) -> set[int]:
+        """Labels of the entries that have expired by now."""
+        now = datetime.now(UTC)
+        while self._expiring and self._expiring[0][0] <= now:
+            expires_at, label = heapq.heappop(self._expiring)
             if label in self.entries and self.entries[label].expires_at == expires_at:
-                return
-            heapq.heappop(self._expiring)
+                self._expired.add(label)
+        return self._expired
+
+    def _expect(self, label: int, expires_at: datetime) -> None:
+        if len(self._expiring) > 2 * len(self.entries) + 64:  # most of it is out of date
+            current = ((entry.expires_at, of) for of, entry in self.entries.items() if entry.expires_at is not None)
+            self._expiring = sorted(current)
+        heapq.heappush(self._expiring, (expires_at, label))
 
     def matching(self, where: Filter) -> list[int]:
         """Labels of the entries that match, in the order they were added."""
@@ -297,14 +330,17 @@ class _Rows:
         now = datetime.now(UTC)
         return [label for label in near if where.matches(self.entries[label], now=now)]
 
-    def labels(self, where: Filter) -> Labels | None:
-        """The same as an array; None where everything matches."""
-        self._drop_expiries()
-        return None if where.is_everything and not self.may_have_expired else np.array(self.matching(where), np.int64)
+    def choice(self, where: Filter) -> _Choice:
+        """Return what a search is to choose from."""
+        if where.is_everything and len(expired := self.expired()) <= _FEW:
+            return _Choice(None, frozenset(expired))
+        return _Choice(np.array(self.matching(where), np.int64), frozenset())
 
-    def hits(self, labels: Labels, scores: Vector) -> list[Hit]:
+    def hits(self, labels: Labels, scores: Vector, choice: _Choice) -> list[Hit]:
         return [
-            Hit(own(self.entries[label]), score) for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+            Hit(own(self.entries[label]), score)
+            for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+            if label not in choice.but
         ]
 
     def _note(self, label: int) -> None:

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
+from llmspell_memory.errors import InputError, StorageError
 from llmspell_memory.index import ExactIndex, HNSWIndex
 
 if TYPE_CHECKING:
@@ -160,7 +161,10 @@ class IndexView(Generic[Rows]):
                     if total >= _WORTH_SAYING:
                         logger.info("Reading %d vectors into the %s index", total, index.stats().kind)
             index.remove(batch.gone)
-            index.add(batch.labels, batch.vectors, threads=None)
+            try:
+                index.add(batch.labels, batch.vectors, threads=None)
+            except InputError as error:  # others, with another index, have stored what this one cannot keep
+                raise StorageError(f"the index cannot show what is stored: {error}") from error
             seen = batch.reached
             done += len(batch.labels)
             if self._on_progress and done:

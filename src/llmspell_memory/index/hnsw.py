@@ -31,6 +31,12 @@ _MOST_HALF: Final = 65_504
 """The greatest number of IEEE 754 binary16."""
 
 
+def check_storable(vectors: Vector | Matrix, *, metric: Metric, dtype: str) -> None:
+    """Raise an InputError for vectors that an index of `dtype` cannot keep under this metric."""
+    if dtype == "float16" and metric != "cosine" and np.abs(vectors).max(initial=0) > _MOST_HALF:
+        raise InputError(f"float16 holds numbers up to {_MOST_HALF}; keep larger ones in an index of float32")
+
+
 def _damaged(path: str | os.PathLike[str], error: Exception) -> CorruptDataError:
     return CorruptDataError(f"the index snapshot {path} is damaged ({error}); build the index anew from its vectors")
 
@@ -119,8 +125,7 @@ class HNSWIndex(NativeIndex):
             self._core.verify()
 
     def _check(self, vectors: Matrix) -> None:
-        if self._config.dtype == "float16" and self.metric != "cosine" and np.abs(vectors).max(initial=0) > _MOST_HALF:
-            raise InputError(f"float16 holds numbers up to {_MOST_HALF}; keep larger ones in an index of float32")
+        check_storable(vectors, metric=self.metric, dtype=self._config.dtype)
 
     def _configure(self, config: HNSWConfig) -> None:
         self._config, self._ef = config, config.ef_search

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -22,6 +23,7 @@ from llmspell_memory.backends.sqlite.rows import (
     packed_vector,
     to_entry,
     to_row,
+    told_as_damage,
     unpacked_namespace,
 )
 from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.backends.sqlite.where import Parameter
     from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+    from llmspell_memory.types.arrays import Labels
 
 logger = logging.getLogger(__name__)
 
@@ -132,39 +135,35 @@ class SQLiteBackend:
         else:
             self._save_index()
 
-    def _save_index(self, *, closing: bool = False, now: bool = False) -> None:
+    def _save_index(self, *, closing: bool = False) -> None:
         """Save an HNSW index where that is due. What fails is logged: the rows have all that is in it."""
         index, moment = self._view.index, self._view.moment
-        if not isinstance(index, HNSWIndex) or not moment:
-            return
-        if not now and not self._file.due(index, moment, closing=closing):
+        if not isinstance(index, HNSWIndex) or not moment or not self._file.due(index, moment, closing=closing):
             return
         try:
             with self._view.lock:
-                if self._view.index is not index:
-                    return  # a rebuild has taken its place, and saves its own
-                self._view.catch_up()
-                with self._connections.write() as db:  # nobody else's change comes between what is shown and its record
-                    seen = self._view.catch_up(db)
-                    tag = self._file.record(db, seen)
-                self._file.save(index, seen, tag=tag)
-            if not self._is_recorded(tag):  # others have forgotten something that this file still shows
-                self._file.remove()
+                if self._view.index is index:  # otherwise a rebuild has taken its place, and saves its own
+                    with self._file.alone():
+                        self._write_index(index)
         except (StorageError, ClosedError, MemoryError) as error:
+            self._file.gave_up(index, moment)
             logger.warning("The index of %s was not saved; the next opening builds it anew: %s", self._path, error)
 
-    def _is_recorded(self, tag: int) -> bool:
-        with self._connections.read() as db:
-            return db.execute("SELECT 1 FROM snapshots WHERE tag = ?", (tag,)).fetchone() is not None
+    def _write_index(self, index: HNSWIndex) -> None:
+        self._view.catch_up()
+        with self._connections.write() as db:  # nobody else's change comes between what is shown and its record
+            seen = self._view.catch_up(db)
+            tag = self._file.record(db, seen)
+        self._file.save(index, seen, tag=tag)
 
     def add(self, entries: Sequence[EpisodicEntry]) -> None:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
+        vectors = [checked_vector(entry, self._space, self.hnsw) for entry in entries]
         with self._connections.write() as db:
             first = take_seqs(db, len(entries))
-            for seq, entry in enumerate(entries, start=first):
+            for seq, (entry, vector) in enumerate(zip(entries, vectors, strict=True), start=first):
                 row = to_row(entry)
                 db.execute(self._sql.put_entry, row)
-                vector = checked_vector(entry, self._space)
                 db.execute(self._sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
         self._catch_up()
 
@@ -233,13 +232,8 @@ class SQLiteBackend:
 
     def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
         """Search; None where index and rows do not fit."""
-        among = None
-        clause, parameters = self._condition(db, where)
-        if clause != "TRUE":
-            rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-            among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
-        labels, scores = self._view.search(vector, k, among)
-        if among is not None and len(labels) != min(k, len(among)):
+        labels, scores = self._labels(db, vector, k, where)
+        if labels is None:
             return None
         found = labels.tolist()
         entries = self._recent.find(found)
@@ -248,6 +242,21 @@ class SQLiteBackend:
             page = unknown[start : start + _PAGE]
             entries |= self._entries(db.execute(self._sql.some(len(page)), page))
         return _joined(entries, found, scores)
+
+    def _labels(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> tuple[Labels | None, Vector]:
+        """Return labels and scores; None for the labels where index and rows do not fit."""
+        if where.is_everything:
+            expired = db.execute(self._sql.expired, (_now(), _PAGE)).fetchall()
+            if len(expired) < _PAGE:  # so few may be looked for among what the index finds
+                labels, scores = self._view.search(vector, k + len(expired), None)
+                alive = ~np.isin(labels, expired)
+                return labels[alive][:k], scores[alive][:k]
+        clause, parameters = self._condition(db, where)
+        if clause == "TRUE":
+            return self._view.search(vector, k, None)
+        rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
+        labels, scores = self._view.search(vector, k, np.fromiter(chain.from_iterable(rows), np.int64, len(rows)))
+        return labels if len(labels) == min(k, len(rows)) else None, scores
 
     def _condition(self, db: sqlite3.Connection, where: Filter) -> tuple[str, list[Parameter]]:
         """Return the filter as SQL. Where nothing has expired by now, it need not be looked for in every row."""
@@ -298,30 +307,38 @@ class SQLiteBackend:
             columns = "label, namespace, id, session_id, content"
             rows = db.execute(f"SELECT {columns} FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
             self._drop(db, [row[0] for row in rows])
+            with told_as_damage(self._path):
+                erased = [Erased(unpacked_namespace(namespace), *rest) for _, namespace, *rest in rows]
             db.execute("DELETE FROM snapshots")
-            db.execute("UPDATE state SET erasing = 1")
-        self._erase()
-        return [Erased(unpacked_namespace(namespace), *rest) for _, namespace, *rest in rows]
+            token = secrets.randbits(62) | 1
+            db.execute("UPDATE state SET erasing = ?", (token,))
+        self._erase(token)
+        return erased
 
-    def _erase(self) -> None:
-        """Rewrite every file that may hold what was deleted."""
+    def _erase(self, token: int, *, wait: float | None = None) -> None:
+        """Rewrite every file that may hold what was deleted; then, if nobody has deleted more meanwhile, it is done."""
         self._recent.clear()
-        if self._warm:
-            self._view.catch_up()
-        self._file.remove()
-        self._save_index(now=True)
-        self._connections.rewrite()
-        with self._connections.write() as db:
-            db.execute("UPDATE state SET erasing = 0")
+        with translated(self._path):
+            if self._warm:
+                self._view.catch_up()
+            with self._view.lock, self._file.alone():
+                self._file.remove()
+                index = self._view.index
+                if isinstance(index, HNSWIndex) and self._view.moment:
+                    self._write_index(index)
+            self._connections.rewrite(wait=wait)
+            with self._connections.write() as db:
+                db.execute("UPDATE state SET erasing = 0 WHERE erasing = ?", (token,))
 
     def _resume_erasing(self) -> None:
         """Finish what a process that was killed, or kept from it, has begun."""
         with self._connections.read() as db:
-            if not db.execute("SELECT erasing FROM state").fetchone()[0]:
-                return
+            token = db.execute("SELECT erasing FROM state").fetchone()[0]
+        if not token:
+            return
         logger.info("Erasing what was forgotten from %s", self._path)
         try:
-            self._erase()
+            self._erase(token, wait=0.0)  # others may be at it, or read; then a later opening does it
         except StorageError as error:
             logger.warning("What was forgotten is not yet erased from %s: %s", self._path, error)
 
@@ -337,17 +354,18 @@ class SQLiteBackend:
         with self._connections.read() as db:
             clause, parameters = self._condition(db, where)
             rows = db.execute(self._sql.sessions.format(where=clause), parameters).fetchall()
-        return [
-            SessionSummary(
-                session_id=session_id,
-                namespace=unpacked_namespace(namespace),
-                entries=entries,
-                unprocessed=unprocessed,
-                first=moment(first),
-                last=moment(last),
-            )
-            for session_id, namespace, entries, unprocessed, first, last in rows
-        ]
+        with told_as_damage(self._path):
+            return [
+                SessionSummary(
+                    session_id=session_id,
+                    namespace=unpacked_namespace(namespace),
+                    entries=entries,
+                    unprocessed=unprocessed,
+                    first=moment(first),
+                    last=moment(last),
+                )
+                for session_id, namespace, entries, unprocessed, first, last in rows
+            ]
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
         """Change the index's parameters or kind; reads go on meanwhile."""

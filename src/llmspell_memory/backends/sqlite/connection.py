@@ -74,7 +74,10 @@ def _ours(error: sqlite3.Error | MemoryError | UnicodeDecodeError, path: Path) -
         return UnavailableError(f"{path}: not enough memory; try again when there is more")
     code = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else _code(error)
     if code == sqlite3.SQLITE_IOERR and (found := pages.damage()):
-        return CorruptDataError(f"{path} is damaged: {found}")
+        return CorruptDataError(
+            f"{path} is damaged: {found}. `llmspell-memory check` says what else; if another SQLite tool has written "
+            "to the file, `llmspell-memory backup --foreign` takes it over"
+        )
     if code in _BUSY:
         return UnavailableError(f"{path} is busy: another process holds it for writing; try again")
     if code in _DAMAGED:
@@ -219,15 +222,18 @@ class Connections:
             db.execute("PRAGMA busy_timeout = 0")
         self._fold_at = size * 5 // 4 if busy else _LOG_BYTES
 
-    def rewrite(self) -> None:
+    def rewrite(self, *, wait: float | None = None) -> None:
         """Write the file anew from its rows, so that nothing else is left in it, and empty the log.
+
+        Args:
+            wait: how many seconds others may be in the way; as long as a write waits when None.
 
         Raises:
             UnavailableError: others have been reading all the time; what they may still see is still there.
         """
         with self._exclusively() as db:
-            _patiently(lambda: db.execute("VACUUM"))
-            _patiently(lambda: _empty_log(db))
+            _patiently(lambda: db.execute("VACUUM"), wait)
+            _patiently(lambda: _empty_log(db), wait)
 
     def _take(self) -> sqlite3.Connection:
         self._check_usable()  # before the lock, which in a forked process may be held for ever
@@ -239,6 +245,8 @@ class Connections:
         return connect(self.path, mode="rw", wait=_WAIT_SECONDS)
 
     def _give_back(self, db: sqlite3.Connection) -> None:
+        if not self._birthplace.is_here:
+            return  # a scan that was forked off in its midst: what it inherited must not be touched
         if db.in_transaction:
             db.execute("ROLLBACK")
         with self._guard:
@@ -350,9 +358,9 @@ def _empty_log(db: sqlite3.Connection) -> None:
         raise error
 
 
-def _patiently(action: Callable[[], _T]) -> _T:
+def _patiently(action: Callable[[], _T], wait: float | None = None) -> _T:
     """Do something that others may be in the way of, again and again until it succeeds or the time is over."""
-    until = time.monotonic() + _WAIT_SECONDS
+    until = time.monotonic() + (_WAIT_SECONDS if wait is None else wait)
     while True:
         try:
             return action()

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends.sqlite.beside import ABANDONED_SECONDS, clear_away, delete_old
-from llmspell_memory.backends.sqlite.pages import folder_to_disk
+from llmspell_memory.backends.sqlite.pages import folder_to_disk, locked
 from llmspell_memory.errors import StorageError
 from llmspell_memory.index import HNSWIndex
 
 if TYPE_CHECKING:
     import sqlite3
+    from contextlib import AbstractContextManager
 
     from llmspell_memory.types import EmbeddingSpace, HNSWConfig
 
@@ -81,12 +82,20 @@ class IndexFile:
     def _is_of(self, index: HNSWIndex, seen: int) -> None:
         self._saved, self._shown = weakref.ref(index), seen
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing or deleting the file, and what is half-written, for the time of a block."""
+        return locked(self.path.parent)
+
     def due(self, index: HNSWIndex, seen: int, *, closing: bool) -> bool:
         """Say whether so much has changed since the file was written that writing it again pays."""
         changed = seen - self._shown if self._saved and self._saved() is index else seen  # all, when it was built anew
         if closing:
             return changed > 0 and (changed >= _ENOUGH or changed * _SHARE >= len(index))
         return changed >= _ENOUGH and changed * 2 >= len(index)
+
+    def gave_up(self, index: HNSWIndex, seen: int) -> None:
+        """Note that it could not be saved: that is tried again when as much has changed as would make it due."""
+        self._is_of(index, seen)
 
     def record(self, db: sqlite3.Connection, seen: int) -> int:
         """Return a new tag, now known to the rows; the caller commits, and then saves what is shown at `seen`."""

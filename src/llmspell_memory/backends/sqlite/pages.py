@@ -76,7 +76,7 @@ def make_file(path: Path) -> None:
         _check_alone(path)
         if unavailable():
             return
-        with _written_beside(path, first_page()) as complete, _locked(path.parent):
+        with _written_beside(path, first_page()) as complete, locked(path.parent):
             if not _has_content(path):  # another process may have been quicker
                 complete.replace(path)
     except OSError as error:
@@ -122,8 +122,8 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep out other processes that make a file in this folder; a killed one keeps nobody out."""
+def locked(folder: Path) -> Iterator[None]:
+    """Keep out others that make or replace files in this folder; a killed process keeps nobody out."""
     if sys.platform == "win32":
         yield
         return

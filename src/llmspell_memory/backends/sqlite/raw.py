@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_LOCK_PAGE: Final = 2**30 // PAGE_BYTES + 1
+"""SQLite locks the bytes of this page and never writes it (section 1.4)."""
+
 _TABLE_LEAF: Final = 0x0D
 _TABLE_INTERIOR: Final = 0x05
 _INDEX_LEAF: Final = 0x0A
@@ -113,7 +116,11 @@ class PageFile:
 
     def damaged(self) -> list[int]:
         """Return the numbers of all pages that are not what was written, and that the log does not have."""
-        return [number for number in range(1, self.count + 1) if number not in self._log and not self.is_whole(number)]
+        return [
+            number
+            for number in range(1, self.count + 1)
+            if number not in self._log and number != _LOCK_PAGE and not self.is_whole(number)
+        ]
 
     def free(self) -> set[int] | None:
         """Return the numbers of the free pages (section 1.5); None where that cannot be told for certain.

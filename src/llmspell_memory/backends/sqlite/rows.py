@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,9 @@ from llmspell_memory.errors import CorruptDataError
 from llmspell_memory.types import EpisodicEntry, json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from llmspell_memory.types import Matrix, Vector
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,6 +47,15 @@ def unpacked_namespace(packed: bytes) -> tuple[str, ...]:
 def packed_vector(vector: Vector) -> bytes:
     """float32, little-endian."""
     return vector.astype("<f4", copy=False).tobytes()
+
+
+@contextmanager
+def told_as_damage(path: Path) -> Iterator[None]:
+    """Tell what cannot be decoded, though SQLite has read it, as a CorruptDataError."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise CorruptDataError(f"{path}: a row cannot be read: {error}") from error
 
 
 def unpacked_vectors(page: list[tuple[int, bytes]], dimensions: int) -> Matrix:

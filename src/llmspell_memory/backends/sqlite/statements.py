@@ -36,6 +36,7 @@ class Statements:
         self.pending = f"SELECT count(*) FROM {vectors} WHERE seq > ?"  # noqa: S608
 
     next_expiry = "SELECT min(expires_at) FROM entries WHERE expires_at IS NOT NULL"
+    expired = "SELECT label FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?"
     drop_entry = "DELETE FROM entries WHERE label = ?"
     bury = "INSERT INTO tombstones (seq, label) VALUES (?, ?)"
     gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"

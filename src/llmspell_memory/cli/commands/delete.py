@@ -1,5 +1,6 @@
 """`delete`: remove entries, and where asked every trace of them."""
 
+import dataclasses
 import sys
 from typing import Annotated, Any
 
@@ -55,7 +56,7 @@ def delete(
             "give a condition (--id, --session, --until …), or --all to delete everything, but not both"
         )
     with open_to_read(settings) as memory:
-        count = memory.episodic.count(where)
+        count = memory.episodic.count(dataclasses.replace(where, expired=None) if erase else where)
         if count and not yes and not _agreed(count, settings):
             raise typer.Exit(1)
         if erase:

@@ -128,6 +128,26 @@ class RetentionContract:
         memory.add(entry("secret 0", id="n0"))
         assert contents(memory.search("secret 0", 1)) == ["secret 0"]
 
+    def test_only_what_has_expired_can_be_forgotten(self, memory: EpisodicMemory) -> None:
+        """A filter that asks for what has expired means that, and nothing living."""
+        memory.add_many([entry("lives", id="l"), entry("gone", id="g", expires_at=PAST)])
+        assert [one for _, one in memory.forget(Filter(expired=True)).ids] == ["g"]
+        assert contents(list(memory.scan(Filter(expired=None)))) == ["lives"]
+
+    def test_many_may_have_expired(self, memory: EpisodicMemory) -> None:
+        """With hundreds expired among the nearest, a search still finds k of the living, the best of them."""
+        vectors = gaussian(2000, DIMENSIONS)
+        for number, count in [(0, 40), (40, 700)]:
+            memory.add_many(
+                entry(f"e{n}", id=f"e{n}", expires_at=PAST, embedding=vectors[0] + 0.01 * vectors[n + 1])
+                for n in range(number, number + count)
+            )
+            memory.add_many(entry(f"n{n}", id=f"n{n}", embedding=vectors[n]) for n in range(1000, 1300))
+            hits = memory.search(vectors[0], 20)
+            assert len(hits) == 20
+            assert all(hit.entry.id.startswith("n") for hit in hits)
+            assert hits[0].score == max(hit.score for hit in memory.search(vectors[0], 300))
+
     def test_forgetting_everything_must_be_said(self, memory: EpisodicMemory) -> None:
         """Without a condition forgetting is refused, unless everything is what is meant; then all is gone."""
         memory.add_many([entry("one"), entry("two", expires_at=PAST)])

@@ -203,6 +203,12 @@ class RowsContract:
         memory.add(entry("again"))
         assert contents(memory.search("again", 3)) == ["again"]
 
+    def test_equal_moments_and_ids_keep_their_order(self, memory: EpisodicMemory) -> None:
+        """One id at one moment in two namespaces: the one added first comes first, though it was replaced since."""
+        for name in ("a", "b", "a"):
+            memory.add(entry(name, id="x", namespace=(*memory.namespace, name)))
+        assert contents(list(memory.scan())) == ["a", "b"]
+
     def test_deleting_everything_must_be_meant(self, memory: EpisodicMemory) -> None:
         """A filter without conditions deletes nothing unless that is said."""
         memory.add(entry("kept"))
