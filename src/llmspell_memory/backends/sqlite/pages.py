@@ -12,11 +12,12 @@ import secrets
 import struct
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _pages
-from llmspell_memory.errors import CorruptDataError, StorageError
+from llmspell_memory.errors import CorruptDataError, StorageError, UnavailableError
 
 if sys.platform != "win32":
     import fcntl
@@ -35,6 +36,8 @@ CHECKSUM_BYTES: Final = _pages.CHECKSUM_BYTES
 """The end of a page in such a file."""
 
 _EMPTY_LEAF: Final = 0x0D
+_WAIT_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.002
 
 _registering = threading.Lock()
 _outcome: list[str] = []
@@ -123,16 +126,43 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep out others that make or replace files in this folder; a killed process keeps nobody out."""
+    """Keep out others that make or replace files in this folder; a killed process keeps nobody out.
+
+    Where the system has no such locks, nobody is kept out.
+
+    Raises:
+        UnavailableError: another has held it for too long.
+        StorageError: the folder cannot be opened.
+    """
     if sys.platform == "win32":
         yield
         return
-    opened = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be opened ({error.strerror})") from error
+    try:
+        _lock(opened, folder)
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_UN)  # closing would not do where a fork has inherited it
         os.close(opened)
+
+
+def _lock(opened: int, folder: Path) -> None:
+    until = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise UnavailableError(f"{folder} is locked by another process; try again") from error
+            time.sleep(_PAUSE_SECONDS)
+        except OSError:  # this file system has no locks
+            return
+        else:
+            return
 
 
 def folder_to_disk(folder: Path) -> None:
