@@ -225,20 +225,20 @@ std::uint64_t page_checksum(const unsigned char *page, std::uint64_t number) {
     constexpr std::uint64_t kFactor = 0xD6E8'FEB8'6659'FD93;
     constexpr std::size_t kWords = (kPageBytes - kChecksumBytes) / sizeof(std::uint64_t);
     std::array<std::uint64_t, 4> sums{number, ~number, number << 32, 1};
-    std::size_t at = 0;
-    const auto add = [&](std::size_t lane) {
+    const auto add = [&](std::size_t lane, std::size_t at) {
         std::uint64_t word;
-        std::memcpy(&word, page + at++ * sizeof word, sizeof word);
+        std::memcpy(&word, page + at * sizeof word, sizeof word);
         sums[lane] = (sums[lane] ^ word) * kFactor;
         sums[lane] ^= sums[lane] >> 32;
     };
-    while (at + 4 <= kWords) {
-        add(0);
-        add(1);
-        add(2);
-        add(3);
+    std::size_t at = 0;
+    for (; at + 4 <= kWords; at += 4) {
+        add(0, at);
+        add(1, at + 1);
+        add(2, at + 2);
+        add(3, at + 3);
     }
-    for (std::size_t lane = 0; at < kWords; ++lane) add(lane);
+    for (std::size_t lane = 0; at < kWords; ++lane, ++at) add(lane, at);
     return mixed(sums[0] + mixed(sums[1] + mixed(sums[2] + mixed(sums[3]))));
 }
 
