@@ -143,11 +143,11 @@ class SQLiteBackend:
         try:
             with self._view.lock:
                 if self._view.index is index:  # otherwise a rebuild has taken its place, and saves its own
-                    with self._file.alone():
+                    with self._file.alone(wait=False):  # who is saving at this moment saves as much, or nearly
                         self._write_index(index)
         except (StorageError, ClosedError, MemoryError) as error:
             self._file.gave_up(index, moment)
-            logger.warning("The index of %s was not saved; the next opening builds it anew: %s", self._path, error)
+            logger.warning("The index of %s was not saved; the next opening reads the rows instead: %s", self._path, error)
 
     def _write_index(self, index: HNSWIndex) -> None:
         self._view.catch_up()
@@ -321,7 +321,7 @@ class SQLiteBackend:
         with translated(self._path):
             if self._warm:
                 self._view.catch_up()
-            with self._view.lock, self._file.alone():
+            with self._view.lock, self._file.alone(wait=True):
                 self._file.remove()
                 index = self._view.index
                 if isinstance(index, HNSWIndex) and self._view.moment:

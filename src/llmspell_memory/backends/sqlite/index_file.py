@@ -82,9 +82,13 @@ class IndexFile:
     def _is_of(self, index: HNSWIndex, seen: int) -> None:
         self._saved, self._shown = weakref.ref(index), seen
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Keep other processes from writing or deleting the file, and what is half-written, for the time of a block."""
-        return locked(self.path.parent)
+    def alone(self, *, wait: bool) -> AbstractContextManager[None]:
+        """Keep other processes from writing or deleting the file, and what is half-written, for the time of a block.
+
+        Raises:
+            UnavailableError: another is at it, and it is not to be waited for, or was in vain.
+        """
+        return locked(self.path.parent, wait=wait)
 
     def due(self, index: HNSWIndex, seen: int, *, closing: bool) -> bool:
         """Say whether so much has changed since the file was written that writing it again pays."""

@@ -125,13 +125,13 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Keep out others that make or replace files in this folder; a killed process keeps nobody out.
 
     Where the system has no such locks, nobody is kept out.
 
     Raises:
-        UnavailableError: another has held it for too long.
+        UnavailableError: another has held it for too long; or holds it at all, without `wait`.
         StorageError: the folder cannot be opened.
     """
     if sys.platform == "win32":
@@ -142,7 +142,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"{folder} cannot be opened ({error.strerror})") from error
     try:
-        _lock(opened, folder)
+        _lock(opened, folder, _WAIT_SECONDS if wait else 0.0)
         yield
     finally:
         with suppress(OSError):
@@ -150,8 +150,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def _lock(opened: int, folder: Path) -> None:
-    until = time.monotonic() + _WAIT_SECONDS
+def _lock(opened: int, folder: Path, wait: float) -> None:
+    until = time.monotonic() + wait
     while True:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
