@@ -30,7 +30,7 @@ from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_s
 from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import IndexView
-from llmspell_memory.errors import ClosedError, ConfigError, CorruptDataError, StorageError
+from llmspell_memory.errors import ClosedError, ConfigError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.index import HNSWIndex
 from llmspell_memory.types import BackendStats, Erased, Hit, SessionSummary
 from llmspell_memory.types.entry import own
@@ -147,7 +147,10 @@ class SQLiteBackend:
                         self._write_index(index)
         except (StorageError, ClosedError, MemoryError) as error:
             self._file.gave_up(index, moment)
-            logger.warning("The index of %s was not saved; the next opening reads the rows instead: %s", self._path, error)
+            level = (
+                logging.DEBUG if isinstance(error, UnavailableError) else logging.WARNING
+            )  # others are saving theirs
+            logger.log(level, "The index of %s was not saved; the next opening reads the rows: %s", self._path, error)
 
     def _write_index(self, index: HNSWIndex) -> None:
         self._view.catch_up()
