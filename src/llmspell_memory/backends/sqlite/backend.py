@@ -147,9 +147,8 @@ class SQLiteBackend:
                         self._write_index(index)
         except (StorageError, ClosedError, MemoryError) as error:
             self._file.gave_up(index, moment)
-            level = (
-                logging.DEBUG if isinstance(error, UnavailableError) else logging.WARNING
-            )  # others are saving theirs
+            others = isinstance(error, UnavailableError)  # who are saving theirs
+            level = logging.DEBUG if others else logging.WARNING
             logger.log(level, "The index of %s was not saved; the next opening reads the rows: %s", self._path, error)
 
     def _write_index(self, index: HNSWIndex) -> None:
