@@ -76,6 +76,11 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def entry_count(count: int) -> str:
+    """Return a number of entries for people."""
+    return "1 entry" if count == 1 else f"{count:,} entries"
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document in UTF-8."""
     sys.stdout.buffer.write((dumped(value, indent=2) + "\n").encode())

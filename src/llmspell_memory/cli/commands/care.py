@@ -10,7 +10,7 @@ from rich.text import Text
 from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import service_to_repair
 from llmspell_memory.cli.progress import progress
-from llmspell_memory.cli.render import console, facts, one_line, path_of, print_json, size, table
+from llmspell_memory.cli.render import console, entry_count, facts, one_line, path_of, print_json, size, table
 from llmspell_memory.operations import BackupReport, CheckReport, RepairReport
 from llmspell_memory.operations import backup as back_up
 from llmspell_memory.operations import check as look_through
@@ -38,7 +38,7 @@ def backup(
     if as_json:
         print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
     else:
-        typer.echo(f"copied {_entries(report.entries)} to {one_line(str(file))} ({size(report.bytes)})")
+        typer.echo(f"copied {entry_count(report.entries)} to {one_line(str(file))} ({size(report.bytes)})")
 
 
 def check(
@@ -130,10 +130,6 @@ def _print_repair(file: Path, report: RepairReport) -> None:
             )
         console().print(shown)
     typer.echo(
-        f"brought {_entries(report.entries)} to {one_line(str(file))}, {report.embedded:,} of them embedded "
+        f"brought {entry_count(report.entries)} to {one_line(str(file))}, {report.embedded:,} of them embedded "
         f"anew; {len(report.losses):,} losses"
     )
-
-
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count:,} entries"

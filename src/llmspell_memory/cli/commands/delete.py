@@ -8,7 +8,7 @@ import typer
 
 from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_read
-from llmspell_memory.cli.render import one_line, print_json
+from llmspell_memory.cli.render import entry_count, one_line, print_json
 from llmspell_memory.cli.settings import Settings
 from llmspell_memory.types import ForgetReceipt
 
@@ -66,7 +66,7 @@ def delete(
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{'erased' if erase else 'deleted'} {_entries(told['deleted'])}")
+        typer.echo(f"{'erased' if erase else 'deleted'} {entry_count(told['deleted'])}")
 
 
 def _receipt(receipt: ForgetReceipt) -> dict[str, Any]:
@@ -79,13 +79,9 @@ def _receipt(receipt: ForgetReceipt) -> dict[str, Any]:
 
 
 def _agreed(count: int, settings: Settings) -> bool:
-    sys.stderr.write(f"Delete {_entries(count)} from {one_line(str(settings.db))}? [y/N] ")
+    sys.stderr.write(f"Delete {entry_count(count)} from {one_line(str(settings.db))}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in {"y", "yes"}:
         return True
     sys.stderr.write("nothing was deleted (--yes skips the question)\n")
     return False
-
-
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count:,} entries"
