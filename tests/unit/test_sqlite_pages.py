@@ -15,7 +15,7 @@ import pytest
 from llmspell_memory import CorruptDataError, EmbeddingSpace, EpisodicEntry, Filter, StorageError, UnavailableError
 from llmspell_memory import _pages as native
 from llmspell_memory.backends import SQLiteBackend
-from llmspell_memory.backends.sqlite import pages
+from llmspell_memory.backends.sqlite import folders, pages
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import gaussian
 
@@ -187,18 +187,18 @@ def test_a_library_without_sqlite_is_a_reason(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no such locks")
 def test_a_lock_that_a_fork_has_inherited_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one holds a folder others wait, and give up with an error; a living fork of the holder keeps nobody out."""
-    monkeypatch.setattr(pages, "_WAIT_SECONDS", 0.05)
-    with pages.locked(tmp_path):
-        with pytest.raises(UnavailableError, match="locked by another"), pages.locked(tmp_path):
+    monkeypatch.setattr(folders, "_WAIT_SECONDS", 0.05)
+    with folders.locked(tmp_path):
+        with pytest.raises(UnavailableError, match="locked by another"), folders.locked(tmp_path):
             pass
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads
             fork = os.fork()
         if fork == 0:
             signal.pause()
-    with pages.locked(tmp_path):
+    with folders.locked(tmp_path):
         pass
     os.kill(fork, signal.SIGKILL)
     os.waitpid(fork, 0)
-    with pytest.raises(StorageError, match="cannot be opened"), pages.locked(tmp_path / "none"):
+    with pytest.raises(StorageError, match="cannot be opened"), folders.locked(tmp_path / "none"):
         pass

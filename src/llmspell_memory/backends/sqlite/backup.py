@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-_WAIT_SECONDS: Final = 30.0
 _PAGES: Final = 4096
 """Pages copied between two words about progress; all of them are of one moment, whatever is written meanwhile."""
 
@@ -53,7 +52,7 @@ def backup(
     with written_beside(copy, source=source) as beside:
         with (
             translated(source),
-            closing(connect_to_look(source, wait=_WAIT_SECONDS, compared=compared)) as db,
+            closing(connect_to_look(source, compared=compared)) as db,
         ):
             if not check_ours(db, name=str(source)):
                 raise StorageError(f"there is no store at {source}, the file is empty")

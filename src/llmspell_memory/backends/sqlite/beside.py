@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from llmspell_memory.backends.sqlite.pages import folder_to_disk
+from llmspell_memory.backends.sqlite.folders import ABANDONED_SECONDS, clear_away, folder_to_disk
 from llmspell_memory.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-ABANDONED_SECONDS: Final = 3600.0
-"""Age of a file that nobody will finish, or record: who began it was killed."""
 
 SUFFIXES: Final = ("-wal", "-shm", "-journal")
 """Names of the files that SQLite puts beside a database."""
@@ -50,27 +46,6 @@ def written_beside(target: Path, *, source: Path) -> Iterator[Path]:
     finally:
         for suffix in ("", *SUFFIXES):
             beside.with_name(beside.name + suffix).unlink(missing_ok=True)
-
-
-def clear_away(folder: Path, prefix: str, *, older_than: float) -> None:
-    """Delete what processes that were killed have left half-written; who is still writing can do so again.
-
-    Args:
-        folder: where it stands.
-        prefix: what its name begins with.
-        older_than: its age in seconds.
-    """
-    with suppress(OSError):  # the folder is not there, as whoever writes into it will say
-        for one in folder.iterdir():
-            if one.name.startswith(prefix):
-                delete_old(one, older_than=older_than)
-
-
-def delete_old(path: Path, *, older_than: float) -> None:
-    """Delete a file that was last written to so many seconds ago, or more."""
-    with suppress(OSError):  # others may have been quicker
-        if path.stat().st_mtime <= time.time() - older_than:
-            path.unlink()
 
 
 def _check_free(target: Path, source: Path) -> None:

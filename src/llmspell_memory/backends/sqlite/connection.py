@@ -320,13 +320,13 @@ def connect(
     return db
 
 
-def connect_to_look(path: Path, *, wait: float, compared: bool = True) -> sqlite3.Connection:
+def connect_to_look(path: Path, *, compared: bool = True) -> sqlite3.Connection:
     """Open a connection that changes nothing at `path` or beside it, not even what a killed process has left."""
     log = Path(f"{path}-wal")
     writable = os.access(path, os.W_OK, effective_ids=_EFFECTIVE)
     if log.exists() and log.stat().st_size:
-        return connect(path, mode="ro", wait=wait, compared=compared)  # which does not fold it in at the end
-    return connect(path, mode="rw" if writable else "still", wait=wait, compared=compared)
+        return connect(path, mode="ro", wait=_WAIT_SECONDS, compared=compared)  # which does not fold it in at the end
+    return connect(path, mode="rw" if writable else "still", wait=_WAIT_SECONDS, compared=compared)
 
 
 def _look(db: sqlite3.Connection, check: Callable[[sqlite3.Connection], object]) -> None:

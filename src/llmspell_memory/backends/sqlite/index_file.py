@@ -15,8 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llmspell_memory.backends.sqlite.beside import ABANDONED_SECONDS, clear_away, delete_old
-from llmspell_memory.backends.sqlite.pages import folder_to_disk, locked
+from llmspell_memory.backends.sqlite.folders import (
+    ABANDONED_SECONDS,
+    clear_away,
+    delete_old,
+    folder_to_disk,
+    locked,
+)
 from llmspell_memory.errors import StorageError
 from llmspell_memory.index import HNSWIndex
 

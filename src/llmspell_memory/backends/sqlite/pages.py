@@ -10,17 +10,13 @@ import logging
 import os
 import secrets
 import struct
-import sys
 import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _pages
-from llmspell_memory.errors import CorruptDataError, StorageError, UnavailableError
-
-if sys.platform != "win32":
-    import fcntl
+from llmspell_memory.backends.sqlite.folders import folder_to_disk, locked
+from llmspell_memory.errors import CorruptDataError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +32,6 @@ CHECKSUM_BYTES: Final = _pages.CHECKSUM_BYTES
 """The end of a page in such a file."""
 
 _EMPTY_LEAF: Final = 0x0D
-_WAIT_SECONDS: Final = 30.0
-_PAUSE_SECONDS: Final = 0.002
 
 _registering = threading.Lock()
 _outcome: list[str] = []
@@ -122,57 +116,6 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
         folder_to_disk(path.parent)
     finally:
         beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep out others that make or replace files in this folder; a killed process keeps nobody out.
-
-    Where the system has no such locks, nobody is kept out.
-
-    Raises:
-        UnavailableError: another has held it for too long; or holds it at all, without `wait`.
-        StorageError: the folder cannot be opened.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    try:
-        opened = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be opened ({error.strerror})") from error
-    try:
-        _lock(opened, folder, _WAIT_SECONDS if wait else 0.0)
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(opened, fcntl.LOCK_UN)  # closing would not do where a fork has inherited it
-        os.close(opened)
-
-
-def _lock(opened: int, folder: Path, wait: float) -> None:
-    until = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() >= until:
-                raise UnavailableError(f"{folder} is locked by another process; try again") from error
-            time.sleep(_PAUSE_SECONDS)
-        except OSError:  # this file system has no locks
-            return
-        else:
-            return
-
-
-def folder_to_disk(folder: Path) -> None:
-    """A file's name is on the disk once its folder is."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def keep(kept: object) -> None:

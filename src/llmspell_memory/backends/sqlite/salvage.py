@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from llmspell_memory.backends.sqlite.raw import Node
     from llmspell_memory.types import EpisodicEntry, Vector
 
-_WAIT_SECONDS: Final = 30.0
 _ENTRIES: Final = "entries"
 _VECTORS: Final = "vectors_"
 _IDENTITIES: Final = "sqlite_autoindex_entries_1"
@@ -230,7 +229,7 @@ def keeping_moment(path: Path) -> Iterator[sqlite3.Connection | StorageError]:
     """Hold a read transaction, so that nothing of this moment is overwritten by others; or give why SQLite cannot."""
     try:
         with translated(path):
-            db = connect_to_look(path, wait=_WAIT_SECONDS)
+            db = connect_to_look(path)
     except StorageError as error:
         yield error
         return
