@@ -198,7 +198,7 @@ class Tenant:
         self.drop(meant)
 
     def forget(self, where: Filter) -> None:
-        wanted = replace(where, expired=None)
+        wanted = where if where.expired else replace(where, expired=None)  # who asks for what has expired means that
         meant, receipt = self.both(wanted, lambda: self.memory.forget(where, everything=True))
         assert receipt is None or sorted(receipt.ids) == sorted(meant)
         self.drop(meant)
