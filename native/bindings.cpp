@@ -63,7 +63,8 @@ T named(const Named<T> (&all)[n], const std::string &name) {
 
 constexpr Named<Metric> kMetrics[] = {
     {"cosine", Metric::cosine}, {"inner_product", Metric::inner_product}, {"euclidean", Metric::euclidean}};
-constexpr Named<Route> kRoutes[] = {{"cheapest", Route::cheapest}, {"graph", Route::graph}, {"scan", Route::scan}};
+constexpr Named<Route> kRoutes[] = {
+    {"cheapest", Route::cheapest}, {"graph", Route::graph}, {"scan", Route::scan}, {"exact", Route::exact}};
 constexpr Named<Storage> kStorages[] = {{"float32", Storage::float32}, {"float16", Storage::float16}};
 
 Space space_of(std::size_t dimensions, const std::string &metric, const std::string &dtype) {

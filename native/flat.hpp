@@ -28,7 +28,7 @@
 namespace llmspell {
 
 // How a search goes about it: whichever promises to be cheaper, or the one that a test asks for.
-enum class Route { cheapest, graph, scan };
+enum class Route { cheapest, graph, scan, exact };
 
 // What a vector is kept as.
 enum class Storage { float32, float16 };

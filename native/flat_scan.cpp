@@ -20,7 +20,8 @@ Found FlatIndex::search(const float *query, const Wanted &wanted) const {
     quantizer_->prepare(scratch.row.data(), longest_, scratch.query);
     if (narrow()) scratch.query.row = scratch.row;
     scratch.hits.clear();
-    if (wanted.route == Route::scan || !approximate(capped, scratch)) scan(capped, scratch);
+    const bool looked_at_all = wanted.route == Route::scan || wanted.route == Route::exact;
+    if (looked_at_all || !approximate(capped, scratch)) scan(capped, scratch);
     std::sort_heap(scratch.hits.begin(), scratch.hits.end());
     Found found;
     found.labels.reserve(scratch.hits.size());
@@ -70,7 +71,8 @@ void FlatIndex::slots_among(const LabelSet &among, Scratch &scratch) const {
 // (A node has one label at least, so k nodes give k labels.)
 void FlatIndex::scan(const Wanted &wanted, Scratch &scratch) const {
     auto &[row, query, visited, pool, frontier, slots, gathered, distances, highest, possible, hits] = scratch;
-    const Quantizer::Errors errors(*quantizer_, query, deviations_in_scans());
+    const float likely = wanted.route == Route::exact ? std::numeric_limits<float>::infinity() : deviations_in_scans();
+    const Quantizer::Errors errors(*quantizer_, query, likely);
     const bool all = wanted.among == nullptr;
     if (all) {
         slots_of_all(slots);

@@ -10,7 +10,7 @@ from llmspell_memory.types import Metric
 from llmspell_memory.types.arrays import LabelMatrix, Labels, Matrix, Vector
 
 DType: TypeAlias = Literal["float32", "float16"]
-_Route: TypeAlias = Literal["cheapest", "graph", "scan"]
+Route: TypeAlias = Literal["cheapest", "graph", "scan", "exact"]
 
 class LabelSet:
     def __init__(self, labels: Labels) -> None: ...
@@ -24,7 +24,7 @@ class Flat:
     ) -> None: ...
     def remove(self, labels: Labels) -> None: ...
     def search(
-        self, vector: ArrayLike, k: int, ef: int, among: ArrayLike | LabelSet | None, route: _Route = "cheapest"
+        self, vector: ArrayLike, k: int, ef: int, among: ArrayLike | LabelSet | None, route: Route = "cheapest"
     ) -> tuple[Labels, Vector] | None: ...
     def search_many(
         self, vectors: Matrix, k: int, ef: int, among: LabelSet | None, threads: int

@@ -12,6 +12,7 @@
         ├── UnavailableError                  busy or unreachable: trying again may help
         ├── CorruptDataError                  a row or file cannot be read; says which
         └── SchemaError                       written by a newer version, or in another embedding space
+            └── SpaceChangedError             the embedding space was changed while the store was open
 
 Drivers' own errors are translated where the driver is called, with the original kept as ``__cause__``.
 """
@@ -85,3 +86,7 @@ class CorruptDataError(StorageError):
 
 class SchemaError(StorageError):
     """The store was written by a newer version, or holds another embedding space."""
+
+
+class SpaceChangedError(SchemaError):
+    """The store was moved to another embedding space meanwhile; what was given is of the former one."""

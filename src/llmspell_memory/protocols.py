@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Hit,
         HNSWConfig,
         Matrix,
+        RowChanges,
         SessionSummary,
         Vector,
     )
@@ -113,16 +114,53 @@ class EpisodicBackend(Protocol):
         """Parameters of its HNSW index; None when it searches exactly."""
         ...
 
-    def add(self, entries: Sequence[EpisodicEntry]) -> None:
-        """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
+    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
+        """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time.
+
+        Args:
+            entries: with their vectors.
+            space: of the vectors, where the caller wants to be sure.
+
+        Raises:
+            SpaceChangedError: the backend is of another space than `space` by now; nothing is stored.
+        """
         ...
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries with their vectors, ordered by (timestamp, id), as they were when the scan began."""
         ...
 
-    def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
-        """Return the k entries nearest to `vector` among those that match, best first; fewer only if fewer match."""
+    def search(
+        self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
+    ) -> list[Hit]:
+        """Return the k entries nearest to `vector` among those that match, best first; fewer only if fewer match.
+
+        Args:
+            vector: the query.
+            k: how many.
+            where: conditions, applied before the k best are chosen.
+            exact: do without the index's approximation: the answer that it is judged by.
+            space: of the vector, where the caller wants to be sure.
+
+        Raises:
+            SpaceChangedError: the backend is of another space than `space` by now.
+        """
+        ...
+
+    def changes(self, since: int, *, limit: int = 512) -> RowChanges:
+        """Return what happened to rows after a sequence number: about `limit` of what was put, and what has gone.
+
+        Who asks again from the number reached, until that is no higher than the one asked from, has been told of
+        everything; from 0 on, of every row.
+        """
+        ...
+
+    def read_note(self, name: str) -> str | None:
+        """Return a text that the store keeps about itself; None where there is none of that name."""
+        ...
+
+    def write_note(self, name: str, text: str | None) -> None:
+        """Keep a short text about the store itself under this name, durable on return; None removes it."""
         ...
 
     def mark_processed(self, where: Filter) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from llmspell_memory.errors import DimensionError, InputError, StorageError
+from llmspell_memory.errors import DimensionError, InputError, SpaceChangedError, StorageError
 from llmspell_memory.index import check_storable
 from llmspell_memory.types.arrays import check_magnitude
 
@@ -49,3 +49,9 @@ def checked_vector(entry: EpisodicEntry, space: EmbeddingSpace, hnsw: HNSWConfig
     if hnsw is not None:
         check_storable(entry.embedding, metric=space.metric, dtype=hnsw.dtype)
     return entry.embedding
+
+
+def check_space(own: EmbeddingSpace, given: EmbeddingSpace | None) -> None:
+    """Raise a SpaceChangedError where a vector's space is given and is not `own`."""
+    if given is not None and given is not own and given != own:
+        raise SpaceChangedError(f"the store holds vectors of {own} by now, not of {given}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import itertools
+import secrets
 import threading
+from bisect import bisect_right
 from collections import defaultdict
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
@@ -12,16 +13,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
-from llmspell_memory.backends.checks import Birthplace, checked_vector
+from llmspell_memory.backends.checks import Birthplace, check_space, checked_vector
 from llmspell_memory.backends.view import Changes, IndexView
 from llmspell_memory.errors import ClosedError
-from llmspell_memory.types import BackendStats, Erased, Hit, SessionSummary
+from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary
 from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Identity, Vector
     from llmspell_memory.types.arrays import Labels
 
 _ENTRY_BYTES = 900
@@ -73,8 +74,9 @@ class LocalBackend:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw
 
-    def add(self, entries: Sequence[EpisodicEntry]) -> None:
+    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
+        check_space(self._space, space)
         for entry in entries:
             checked_vector(entry, self._space, self.hnsw)
         with self._rows as rows:
@@ -93,22 +95,44 @@ class LocalBackend:
         # One id at one moment in two namespaces: the one that was added first comes first, as in a file.
         return [entry for entry, _ in sorted(found, key=lambda one: (one[0].timestamp, one[0].id, one[1]))]
 
-    def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
+    def search(
+        self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
+    ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        check_space(self._space, space)
         self._rows.check_open()  # the index may be searched before the rows are entered
         moment, choice = self._view.moment, _ALL
         if not where.is_everything or self._rows.may_have_expired:
             with self._rows as rows:
                 moment, choice = rows.seq, rows.choice(where)
         if self._view.moment == moment is not None:
-            labels, scores = self._view.search(vector, k + len(choice.but), choice.among)
+            labels, scores = self._view.search(vector, k + len(choice.but), choice.among, exact=exact)
             with self._rows as rows:
                 if self._view.moment == rows.seq == moment:
                     return rows.hits(labels, scores, choice)[:k]
         with self._view.lock, self._rows as rows:  # the index was behind, or a write came between
             self._view.catch_up(rows)
             choice = rows.choice(where)
-            return rows.hits(*self._view.search(vector, k + len(choice.but), choice.among), choice)[:k]
+            found = self._view.search(vector, k + len(choice.but), choice.among, exact=exact)
+            return rows.hits(*found, choice)[:k]
+
+    def changes(self, since: int, *, limit: int = 512) -> RowChanges:
+        """Return what happened to rows after a sequence number."""
+        with self._rows as rows:
+            return rows.changes(since, limit)
+
+    def read_note(self, name: str) -> str | None:
+        """Return a text that the store keeps about itself; None where there is none of that name."""
+        with self._rows as rows:
+            return rows.notes.get(name)
+
+    def write_note(self, name: str, text: str | None) -> None:
+        """Keep a text about the store itself for as long as it lives; None removes it."""
+        with self._rows as rows:
+            if text is None:
+                rows.notes.pop(name, None)
+            else:
+                rows.notes[name] = text
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
@@ -120,12 +144,16 @@ class LocalBackend:
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
-        return len(self.forget(where))
+        with self._rows as rows:
+            gone = [rows.drop(label) for label in rows.matching(where)]
+        self._view.catch_up()
+        return len(gone)
 
     def forget(self, where: Filter) -> list[Erased]:
         """Delete what matches, its place in the index zeroed, and return what it was. There are no files."""
         with self._rows as rows:
             gone = [rows.drop(label) for label in rows.matching(where)]
+            rows.forget_names()
         self._view.catch_up()
         return [Erased(entry.namespace, entry.id, entry.session_id, entry.content) for entry in gone]
 
@@ -161,7 +189,7 @@ class LocalBackend:
     def stats(self) -> BackendStats:
         """Return figures about rows and index; the rows' bytes are estimated from their texts."""
         with self._rows as rows:
-            entries = list(rows.entries.values())
+            entries, seq = list(rows.entries.values()), rows.seq
         texts = sum(len(entry.content) + len(entry.id) for entry in entries)
         index = self._view.stats()
         return BackendStats(
@@ -174,6 +202,9 @@ class LocalBackend:
             index=index,
             memory_bytes=index.memory_bytes + texts + len(entries) * (_ENTRY_BYTES + 4 * self._space.dimensions),
             disk_bytes=0,
+            id=self._rows.id,
+            seq=seq,
+            lag=max(0, seq - self._view.seen),
         )
 
     def close(self) -> None:
@@ -195,7 +226,7 @@ class _Feed:
     def changes(self, rows: _Rows, since: int) -> Changes | None:
         if rows.seq <= since:
             return None
-        labels = rows.changed_after(since)
+        labels = rows.vectors.after(since)
         live = [label for label in labels if label in rows.entries]
         vectors = [rows.entries[label].embedding for label in live]
         return Changes(
@@ -206,7 +237,44 @@ class _Feed:
         )
 
     def pending(self, rows: _Rows, since: int) -> int:
-        return sum(label in rows.entries for label in rows.changed_after(since))
+        return sum(label in rows.entries for label in rows.vectors.after(since))
+
+
+class _Log:
+    """Which label last changed when, in the order of the sequence numbers."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+        self._seqs: list[int] = []
+        self._labels: list[int] = []  # of the same places; one whose label has changed again is out of date
+
+    def note(self, label: int, seq: int) -> None:
+        if len(self._seqs) > 2 * len(self._last) + 64:  # most of it is out of date
+            current = [(at, of) for at, of in zip(self._seqs, self._labels, strict=True) if self._last[of] == at]
+            self._seqs, self._labels = [at for at, _ in current], [of for _, of in current]
+        self._seqs.append(seq)
+        self._labels.append(label)
+        self._last[label] = seq
+
+    def after(self, seq: int) -> list[int]:
+        """Labels that changed after `seq`, oldest change first."""
+        return [label for _, label in self.since(seq, len(self._seqs))]
+
+    def since(self, seq: int, limit: int) -> list[tuple[int, int]]:
+        """Up to `limit` numbers after `seq`, each with the label that then changed for the last time so far."""
+        found: list[tuple[int, int]] = []
+        for place in range(bisect_right(self._seqs, seq), len(self._seqs)):
+            if len(found) == limit:
+                break
+            at, label = self._seqs[place], self._labels[place]
+            if self._last[label] == at:
+                found.append((at, label))
+        return found
+
+    def clear(self) -> None:
+        self._last.clear()
+        self._seqs.clear()
+        self._labels.clear()
 
 
 class _Rows:
@@ -219,13 +287,16 @@ class _Rows:
         self._lock = threading.Lock()
         self._birthplace = Birthplace()
         self._closed = False
+        self.id = secrets.token_hex(16)
         self.entries: dict[int, EpisodicEntry] = {}
+        self.notes: dict[str, str] = {}
         self.seq = 0
+        self.vectors = _Log()
+        self._changes = _Log()
+        self._names: dict[int, Identity | None] = {}  # of what was deleted, None once it is forgotten
         self._next_label = 0
         self._by_id: defaultdict[str, dict[int, None]] = defaultdict(dict)
         self._by_session: defaultdict[str, dict[int, None]] = defaultdict(dict)
-        self._label_at: dict[int, int] = {}  # sequence number -> label, oldest first; each label once
-        self._changed_at: dict[int, int] = {}
         self._expiring: list[tuple[datetime, int]] = []  # a heap; what it says of a label may be out of date
         self._expired: set[int] = set()
 
@@ -257,8 +328,10 @@ class _Rows:
                 self.entries,
                 self._by_id,
                 self._by_session,
-                self._label_at,
-                self._changed_at,
+                self.notes,
+                self.vectors,
+                self._changes,
+                self._names,
                 self._expiring,
                 self._expired,
             ):
@@ -272,7 +345,7 @@ class _Rows:
             self._next_label += 1
         else:
             entry = entry.changed(ingestion_time=self.entries[label].ingestion_time)
-            self._forget(label)
+            self._remove(label)
         self.entries[label] = own(entry)
         self._by_id[entry.id][label] = None
         self._by_session[entry.session_id][label] = None
@@ -283,13 +356,19 @@ class _Rows:
     def mark(self, label: int) -> None:
         self.entries[label] = self.entries[label].changed(processed=True)
         self.seq += 1
+        self._changes.note(label, self.seq)
 
     def drop(self, label: int) -> EpisodicEntry:
-        entry = self._forget(label)
+        entry = self._remove(label)
+        self._names[label] = entry.namespace, entry.id
         self._note(label)
         return entry
 
-    def _forget(self, label: int) -> EpisodicEntry:
+    def forget_names(self) -> None:
+        """Keep no id of anything that was deleted."""
+        self._names = dict.fromkeys(self._names)
+
+    def _remove(self, label: int) -> EpisodicEntry:
         entry = self.entries.pop(label)
         self._expired.discard(label)
         for labels, key in ((self._by_id, entry.id), (self._by_session, entry.session_id)):
@@ -344,12 +423,19 @@ class _Rows:
         ]
 
     def _note(self, label: int) -> None:
-        self._label_at.pop(self._changed_at.get(label, -1), None)
         self.seq += 1
-        self._label_at[self.seq] = label
-        self._changed_at[label] = self.seq
+        self.vectors.note(label, self.seq)
+        self._changes.note(label, self.seq)
 
-    def changed_after(self, seq: int) -> list[int]:
-        """Labels that got a new vector or were dropped after `seq`, oldest change first."""
-        recent = itertools.takewhile(lambda at: at > seq, reversed(self._label_at))
-        return [self._label_at[at] for at in recent][::-1]
+    def changes(self, since: int, limit: int) -> RowChanges:
+        """Return what happened to rows after a sequence number."""
+        page = self._changes.since(since, limit)
+        labels = [label for _, label in page]
+        dead = [label for label in labels if label not in self.entries]
+        names = [name for name in map(self._names.get, dead) if name is not None]
+        return RowChanges(
+            reached=page[-1][0] if len(page) == limit else self.seq,
+            put=tuple(own(self.entries[label]) for label in labels if label in self.entries),
+            gone=tuple(names),
+            forgotten=len(names) < len(dead),
+        )

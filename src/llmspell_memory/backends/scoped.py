@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmspell_memory.errors import ClosedError, ConfigError, InputError
-from llmspell_memory.types import BackendStats, Filter, IndexStats
+from llmspell_memory.types import BackendStats, Filter, IndexStats, RowChanges
 from llmspell_memory.types.text import checked_namespace, shortened
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class ScopedBackend:
             raise ClosedError(f"this scope of {shortened(self._namespace)} is closed")
         return self._backend
 
-    def add(self, entries: Sequence[EpisodicEntry]) -> None:
+    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
         """Store all or none, in the scope; a known identity is replaced but keeps its ingestion_time."""
-        self._store().add([entry.within(self._namespace) for entry in entries])
+        self._store().add([entry.within(self._namespace) for entry in entries], space=space)
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield the scope's matching entries ordered by (timestamp, id), as they were when the scan began."""
@@ -76,9 +76,37 @@ class ScopedBackend:
         self._store()  # it may have been closed since the scan was asked for
         yield from entries
 
-    def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
+    def search(
+        self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
+    ) -> list[Hit]:
         """Return the k entries nearest to `vector` among the scope's that match, best first."""
-        return self._store().search(vector, k, where.within(self._namespace))
+        return self._store().search(vector, k, where.within(self._namespace), exact=exact, space=space)
+
+    def changes(self, since: int, *, limit: int = 512) -> RowChanges:
+        """Return what happened to the scope's rows after a sequence number, which counts the whole store's changes."""
+        batch = self._store().changes(since, limit=limit)
+        depth = len(self._namespace)
+        return RowChanges(
+            reached=batch.reached,
+            put=tuple(entry for entry in batch.put if entry.namespace[:depth] == self._namespace),
+            gone=tuple(name for name in batch.gone if name[0][:depth] == self._namespace),
+            forgotten=batch.forgotten,
+        )
+
+    def read_note(self, name: str) -> str | None:
+        """Return None: what the store notes about itself concerns all who share it."""
+        del name
+        self._store()
+        return None
+
+    def write_note(self, name: str, text: str | None) -> None:  # noqa: ARG002 (the protocol's)
+        """Refuse: what the store notes about itself concerns all who share it.
+
+        Raises:
+            ConfigError: always.
+        """
+        self._store()
+        raise ConfigError("a scope cannot keep a note about the store it shares with others; use the whole memory")
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches in the scope; return how many were not marked before."""
@@ -130,6 +158,9 @@ class ScopedBackend:
             index=IndexStats(kind=store.index.kind, size=entries, config=store.index.config, memory_bytes=0),
             memory_bytes=0,
             disk_bytes=0,
+            id=store.id,
+            seq=0,
+            lag=0,
         )
 
     def close(self) -> None:

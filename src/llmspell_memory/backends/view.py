@@ -106,6 +106,11 @@ class IndexView(Generic[Rows]):
         return self._moment
 
     @property
+    def seen(self) -> int:
+        """The sequence number that it has read up to."""
+        return self._seen
+
+    @property
     def index(self) -> Index:
         """The index itself."""
         return self._index
@@ -171,9 +176,12 @@ class IndexView(Generic[Rows]):
                 self._on_progress(done, max(total, done))
         return seen
 
-    def search(self, vector: Vector, k: int, among: Labels | None) -> tuple[Labels, Vector]:
-        """Return labels and scores of the nearest."""
-        return self._index.search(vector, k, among=among)
+    def search(self, vector: Vector, k: int, among: Labels | None, *, exact: bool = False) -> tuple[Labels, Vector]:
+        """Return labels and scores of the nearest; for certain, where `exact`."""
+        index = self._index
+        if exact and isinstance(index, HNSWIndex):
+            return index.search(vector, k, among=among, exact=True)
+        return index.search(vector, k, among=among)
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool) -> bool:
         """Change the index and say whether it was built anew: beside the old, which answers until the switch."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from llmspell_memory._core import Flat
+    from llmspell_memory._core import Flat, Route
     from llmspell_memory.types import Matrix, Metric, Vector
     from llmspell_memory.types.arrays import LabelMatrix, Labels
 
@@ -63,11 +63,13 @@ class NativeIndex:
         """Remove `labels`, shape (n,); unknown ones are ignored."""
         self._core.remove(as_labels(labels))
 
-    def _search_converted(self, vector: ArrayLike, k: int, ef: int, among: Among) -> tuple[Labels, Vector]:
+    def _search_converted(
+        self, vector: ArrayLike, k: int, ef: int, among: Among, route: Route = "cheapest"
+    ) -> tuple[Labels, Vector]:
         """Search for what the core did not take as it is; or say what is wrong with it."""
         query = as_vector(vector, dimensions=self.dimensions)
         check_magnitude(query[None], metric=self.metric)
-        found = self._core.search(query, min(checked_k(k), len(self)), ef, as_label_set(among))
+        found = self._core.search(query, min(checked_k(k), len(self)), ef, as_label_set(among), route)
         assert found is not None  # noqa: S101 (for the type checker: all was converted)
         return found
 

@@ -145,7 +145,7 @@ class HNSWIndex(NativeIndex):
         self._configure(replace(self._config, ef_search=value))
 
     def search(
-        self, vector: ArrayLike, k: int, *, among: Among = None, ef_search: int | None = None
+        self, vector: ArrayLike, k: int, *, among: Among = None, ef_search: int | None = None, exact: bool = False
     ) -> tuple[Labels, Vector]:
         """Return labels and scores of the k best found, best first; fewer only where there are fewer candidates.
 
@@ -154,6 +154,7 @@ class HNSWIndex(NativeIndex):
             k: how many, from 0 up.
             among: labels that may be returned, as a LabelSet or of shape (n,); all when None, unknown ones are ignored.
             ef_search: for this search alone, instead of the configured value.
+            exact: look at every candidate instead of walking the graph: what the approximate answer is judged by.
 
         Raises:
             InputError: `vector`, `k` or `among` is not acceptable; a DimensionError for the wrong width.
@@ -162,6 +163,8 @@ class HNSWIndex(NativeIndex):
         """
         ef = self._ef if ef_search is None else checked_parameter("ef_search", ef_search)
         try:
+            if exact:
+                return self._search_converted(vector, k, ef, among, "exact")
             return self._core.search(vector, k, ef, among) or self._search_converted(vector, k, ef, among)
         except _core.DamagedError as error:
             raise _damaged(self._path, error) from error

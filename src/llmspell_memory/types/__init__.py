@@ -2,6 +2,7 @@
 
 from llmspell_memory.types.arrays import Matrix, Vector
 from llmspell_memory.types.care import BackupReport, CheckReport, Finding, Loss, RepairReport
+from llmspell_memory.types.changes import Identity, RowChanges
 from llmspell_memory.types.entry import EpisodicEntry, Hit
 from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats, SessionSummary
 from llmspell_memory.types.filter import Filter
@@ -26,6 +27,7 @@ __all__ = [
     "ForgetReceipt",
     "HNSWConfig",
     "Hit",
+    "Identity",
     "IndexStats",
     "Loss",
     "Matrix",
@@ -34,6 +36,7 @@ __all__ = [
     "Removal",
     "RepairReport",
     "RetentionRule",
+    "RowChanges",
     "SessionSummary",
     "SweepReport",
     "Vector",

@@ -39,7 +39,7 @@ class IndexStats:
 class BackendStats:
     """A backend: where its rows live, how many, in which space, with which index, and what that costs.
 
-    A scope tells of its own entries: the path is None, and bytes are 0, since they are of the whole store.
+    A scope tells of its own entries: the path is None, and bytes and numbers are 0, since they are of the whole store.
 
     Attributes:
         rows: "ram" or "sqlite".
@@ -51,6 +51,9 @@ class BackendStats:
         index: the vector index; of size 0 while it waits for the first search.
         memory_bytes: held in memory by the index, and by the rows where they live there (estimated from their texts).
         disk_bytes: size of the file with its write-ahead log.
+        id: of the store, made at random when it was; a backup has its store's.
+        seq: the sequence number of the last change.
+        lag: how many numbers the index is behind; it catches up at the next search.
     """
 
     rows: str
@@ -62,6 +65,9 @@ class BackendStats:
     index: IndexStats
     memory_bytes: int
     disk_bytes: int
+    id: str
+    seq: int
+    lag: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

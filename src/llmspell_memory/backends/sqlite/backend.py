@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from llmspell_memory.backends.checks import checked_vector
+from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections, translated
 from llmspell_memory.backends.sqlite.feed import Feed, last_seq, take_seqs
 from llmspell_memory.backends.sqlite.index_file import IndexFile
@@ -32,7 +32,7 @@ from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import IndexView
 from llmspell_memory.errors import ClosedError, ConfigError, CorruptDataError, StorageError, UnavailableError
 from llmspell_memory.index import HNSWIndex
-from llmspell_memory.types import BackendStats, Erased, Hit, SessionSummary
+from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary
 from llmspell_memory.types.entry import own
 from llmspell_memory.types.settings import checked_durability
 
@@ -49,6 +49,15 @@ logger = logging.getLogger(__name__)
 
 _PAGE: Final = 512
 """Rows taken at a time while scanning or by their labels."""
+
+
+class _Wanted(NamedTuple):
+    """What a search is asked for."""
+
+    vector: Vector
+    k: int
+    where: Filter
+    exact: bool
 
 
 class SQLiteBackend:
@@ -158,14 +167,15 @@ class SQLiteBackend:
             tag = self._file.record(db, seen)
         self._file.save(index, seen, tag=tag)
 
-    def add(self, entries: Sequence[EpisodicEntry]) -> None:
+    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
+        check_space(self._space, space)
         vectors = [checked_vector(entry, self._space, self.hnsw) for entry in entries]
         with self._connections.write() as db:
             first = take_seqs(db, len(entries))
             for seq, (entry, vector) in enumerate(zip(entries, vectors, strict=True), start=first):
                 row = to_row(entry)
-                db.execute(self._sql.put_entry, row)
+                db.execute(self._sql.put_entry, (*row, seq))
                 db.execute(self._sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
         self._catch_up()
 
@@ -178,18 +188,22 @@ class SQLiteBackend:
                 for row in page:
                     yield to_entry(row, dimensions=self._space.dimensions)
 
-    def search(self, vector: Vector, k: int, where: Filter) -> list[Hit]:
+    def search(
+        self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
+    ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._connections.check_open()  # the index is searched before the rows are read
+        check_space(self._space, space)
         self._warm = True
+        wanted = _Wanted(vector, k, where, exact)
         with translated(self._path):
-            hits = self._by_one_statement(vector, k) if where.is_everything and k <= _PAGE else None
+            hits = self._by_one_statement(wanted) if where.is_everything and k <= _PAGE else None
             if hits is None:
-                hits = self._by_one_transaction(vector, k, where)
+                hits = self._by_one_transaction(wanted)
             if hits is None:  # the index was behind, or a write came between
                 with self._view.lock, self._connections.read() as db:
                     self._view.catch_up(db)
-                    hits = self._hits(db, vector, k, where)
+                    hits = self._hits(db, wanted)
         if hits is None:
             raise CorruptDataError(
                 f"{self._path} is damaged: its index and its rows do not have the same entries; run "
@@ -197,7 +211,7 @@ class SQLiteBackend:
             )
         return hits
 
-    def _by_one_statement(self, vector: Vector, k: int) -> list[Hit] | None:
+    def _by_one_statement(self, wanted: _Wanted) -> list[Hit] | None:
         """Search, and read rows and sequence number at once; None where the index may have shown another moment.
 
         The rows are of the index's moment if theirs is the number it had before and after: of what was acknowledged
@@ -207,7 +221,7 @@ class SQLiteBackend:
         moment = self._view.moment
         if moment is None:
             return None
-        labels, scores = self._view.search(vector, k, None)
+        labels, scores = self._view.search(wanted.vector, wanted.k, None, exact=wanted.exact)
         found = labels.tolist()
         known = self._recent.find(found)
         unknown = [label for label in found if label not in known]
@@ -223,18 +237,18 @@ class SQLiteBackend:
             known |= read
         return _joined(known, found, scores)
 
-    def _by_one_transaction(self, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+    def _by_one_transaction(self, wanted: _Wanted) -> list[Hit] | None:
         """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
         with self._connections.read() as db:
             moment = last_seq(db)
             if self._view.moment != moment:
                 return None
-            hits = self._hits(db, vector, k, where)
+            hits = self._hits(db, wanted)
             return hits if self._view.moment == moment else None
 
-    def _hits(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> list[Hit] | None:
+    def _hits(self, db: sqlite3.Connection, wanted: _Wanted) -> list[Hit] | None:
         """Search; None where index and rows do not fit."""
-        labels, scores = self._labels(db, vector, k, where)
+        labels, scores = self._labels(db, wanted)
         if labels is None:
             return None
         found = labels.tolist()
@@ -245,20 +259,21 @@ class SQLiteBackend:
             entries |= self._entries(db.execute(self._sql.some(len(page)), page))
         return _joined(entries, found, scores)
 
-    def _labels(self, db: sqlite3.Connection, vector: Vector, k: int, where: Filter) -> tuple[Labels | None, Vector]:
+    def _labels(self, db: sqlite3.Connection, wanted: _Wanted) -> tuple[Labels | None, Vector]:
         """Return labels and scores; None for the labels where index and rows do not fit."""
-        if where.is_everything:
+        if wanted.where.is_everything:
             expired = db.execute(self._sql.expired, (_now(), _PAGE)).fetchall()
             if len(expired) < _PAGE:  # so few may be looked for among what the index finds
-                labels, scores = self._view.search(vector, k + len(expired), None)
+                labels, scores = self._view.search(wanted.vector, wanted.k + len(expired), None, exact=wanted.exact)
                 alive = ~np.isin(labels, expired)
-                return labels[alive][:k], scores[alive][:k]
-        clause, parameters = self._condition(db, where)
+                return labels[alive][: wanted.k], scores[alive][: wanted.k]
+        clause, parameters = self._condition(db, wanted.where)
         if clause == "TRUE":
-            return self._view.search(vector, k, None)
+            return self._view.search(wanted.vector, wanted.k, None, exact=wanted.exact)
         rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-        labels, scores = self._view.search(vector, k, np.fromiter(chain.from_iterable(rows), np.int64, len(rows)))
-        return labels if len(labels) == min(k, len(rows)) else None, scores
+        among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
+        labels, scores = self._view.search(wanted.vector, wanted.k, among, exact=wanted.exact)
+        return labels if len(labels) == min(wanted.k, len(rows)) else None, scores
 
     def _condition(self, db: sqlite3.Connection, where: Filter) -> tuple[str, list[Parameter]]:
         """Return the filter as SQL. Where nothing has expired by now, it need not be looked for in every row."""
@@ -269,16 +284,40 @@ class SQLiteBackend:
     def _entries(self, rows: Iterable[tuple[Any, ...]]) -> dict[int, EpisodicEntry]:
         return {row[-3]: to_entry(row[:-3], dimensions=self._space.dimensions) for row in rows}
 
+    def changes(self, since: int, *, limit: int = _PAGE) -> RowChanges:
+        """Return what happened to rows after a sequence number."""
+        with self._connections.read() as db:
+            rows = db.execute(self._sql.told, (since, limit)).fetchall()
+            buried = db.execute(self._sql.buried, (since, limit)).fetchall() if since else []
+            ends = [page[-1][at] for page, at in ((rows, -1), (buried, 0)) if len(page) == limit]
+            reached = min(ends, default=last_seq(db))
+        gone = [(namespace, name) for seq, namespace, name in buried if seq <= reached]
+        names = [(unpacked_namespace(namespace), name) for namespace, name in gone if name is not None]
+        put = [to_entry(row[:-1], dimensions=self._space.dimensions) for row in rows if row[-1] <= reached]
+        return RowChanges(reached=reached, put=tuple(put), gone=tuple(names), forgotten=len(names) < len(gone))
+
+    def read_note(self, name: str) -> str | None:
+        """Return a text that the store keeps about itself; None where there is none of that name."""
+        rows = self._connections.fetch("SELECT text FROM notes WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def write_note(self, name: str, text: str | None) -> None:
+        """Keep a text about the store itself, durable on return; None removes it."""
+        with self._connections.write() as db:
+            db.execute("DELETE FROM notes WHERE name = ?", (name,))
+            if text is not None:
+                db.execute("INSERT INTO notes (name, text) VALUES (?, ?)", (name, text))
+
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         with self._connections.write() as db:
             clause, parameters = self._condition(db, where)
-            sql = f"UPDATE entries SET processed = 1 WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
-            marked = db.execute(sql, parameters).rowcount
-            if marked:
-                take_seqs(db, 1)  # that no vector has: it tells every process to read its recent entries again
+            sql = f"SELECT label FROM entries WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
+            labels = db.execute(sql, parameters).fetchall()
+            first = take_seqs(db, len(labels))
+            db.executemany(self._sql.mark, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
         self._catch_up()
-        return marked
+        return len(labels)
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
@@ -291,7 +330,7 @@ class SQLiteBackend:
 
     def _drop(self, db: sqlite3.Connection, labels: list[int]) -> None:
         first = take_seqs(db, len(labels))
-        db.executemany(self._sql.bury, enumerate(labels, start=first))
+        db.executemany(self._sql.bury, enumerate(labels, start=first))  # while their names are still there
         each = [(label,) for label in labels]
         db.executemany(self._sql.drop_vector, each)
         db.executemany(self._sql.drop_entry, each)
@@ -312,6 +351,7 @@ class SQLiteBackend:
             with told_as_damage(self._path):
                 erased = [Erased(unpacked_namespace(namespace), *rest) for _, namespace, *rest in rows]
             db.execute("DELETE FROM snapshots")
+            db.execute(self._sql.forget_names)
             token = secrets.randbits(62) | 1
             db.execute("UPDATE state SET erasing = ?", (token,))
         self._erase(token)
@@ -385,6 +425,7 @@ class SQLiteBackend:
             sessions = db.execute(
                 "SELECT count(*) FROM (SELECT DISTINCT namespace, session_id FROM entries)"
             ).fetchone()
+            name, seq = db.execute("SELECT store, seq FROM state").fetchone()
         index = self._view.stats()
         return BackendStats(
             rows="sqlite",
@@ -396,6 +437,9 @@ class SQLiteBackend:
             index=index,
             memory_bytes=index.memory_bytes + self._recent.memory_bytes,
             disk_bytes=self._connections.disk_bytes() + self._file.disk_bytes,
+            id=name,
+            seq=seq,
+            lag=max(0, seq - self._view.seen),
         )
 
     def close(self) -> None:

@@ -51,8 +51,9 @@ class Feed:
             reached = page[-1][0]
         gone = [label for (label,) in db.execute(self._sql.gone, (since, reached))]
         labels = [label for _, label, _ in page]
-        if len(gone) + len(labels) == reached - since:  # every number is told of, so nothing but these has changed
-            self._recent.forget(gone + labels)
+        changed = db.execute(self._sql.changed_labels, (since, reached, _PAGE + 1)).fetchall()
+        if len(changed) <= _PAGE:
+            self._recent.forget([*gone, *(label for (label,) in changed)])
         else:
             self._recent.clear()
         return Changes(

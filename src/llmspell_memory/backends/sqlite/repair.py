@@ -125,6 +125,7 @@ class _Repair:
         )
         self._db.executemany("INSERT INTO vectors_1 VALUES (?, ?, ?)", self._told(self._vector_rows(), on_progress))
         self._match(service)
+        self._db.execute("UPDATE entries SET seq = (SELECT seq FROM vectors_1 WHERE vectors_1.label = entries.label)")
         self._db.execute(
             "UPDATE state SET seq = max(?, (SELECT ifnull(max(seq), 0) FROM vectors_1))", (self._salvage.seq or 0,)
         )

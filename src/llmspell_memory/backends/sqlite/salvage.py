@@ -42,13 +42,17 @@ _SHAPES: Final[dict[str, tuple[type | tuple[type, ...], ...]]] = {
 }
 """The first columns of each table; the one that SQLite keeps as a row's number is NULL in the record."""
 
-LAST_ROOT: Final = {False: 13, True: 15}
+LAST_ROOT: Final = {False: 13, True: 17}
 """Pages 2 to this are roots in every file, without or with checksums: tables and indexes are made before any row."""
 
 _OURS: Final = {"state", "spaces", _ENTRIES, "tombstones"}
 _ENTRY_COLUMNS: Final = 11
-_OPEN_ENDED: Final = {_ENTRIES, "state"}
-"""Tables that later versions have added columns to."""
+_ADDED: Final[dict[str, tuple[tuple[type, ...], ...]]] = {
+    "state": ((int,), (str,)),
+    _ENTRIES: ((int, NoneType), (int,)),
+    "tombstones": ((bytes, NoneType), (str, NoneType)),
+}
+"""Columns that later versions have added, which rows of earlier ones do not have."""
 
 
 class EntryRow(NamedTuple):
@@ -320,9 +324,10 @@ def _is_filled(file: PageFile, number: int) -> bool:
 
 
 def _has_shape(values: list[Any], name: str) -> bool:
-    shape = _SHAPES[name]
-    fits = len(values) >= len(shape) if name in _OPEN_ENDED else len(values) == len(shape)
-    return fits and all(isinstance(value, kind) for value, kind in zip(values, shape, strict=False))
+    shape, added = _SHAPES[name], _ADDED.get(name, ())
+    return len(shape) <= len(values) <= len(shape) + len(added) and all(
+        isinstance(value, kind) for value, kind in zip(values, (*shape, *added), strict=False)
+    )
 
 
 def _shaped(file: PageFile, page: Node, name: str) -> Iterator[tuple[int | None, list[Any] | DamageError]]:

@@ -1,15 +1,17 @@
 """The tables, made and changed by numbered steps; and the embedding space that a file records.
 
-state       one row: the sequence number of the last change, the space in use, and whether erasing was begun
+state       one row: the sequence number of the last change, the space in use, whether erasing was begun, the store's id
 spaces      embedding spaces; the vectors of space N are in table vectors_N
-entries     the rows; `label` is their number for life
+entries     the rows; `label` is their number for life, `seq` the number of the row's last change
 vectors_N   a vector per label; `seq` is the number of the vector's last change
-tombstones  labels of deleted entries, with the number of the delete
+tombstones  labels of deleted entries, with the number of the delete; and their identities, until something is forgotten
+notes       what the store keeps about itself
 snapshots   index files that were written from these rows, by their tags, and the number each of them shows
 """
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, unavailable
@@ -53,7 +55,29 @@ def m002_expiry_and_snapshots(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE state ADD COLUMN erasing INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_entries, m002_expiry_and_snapshots)
+def m003_changes_and_notes(db: sqlite3.Connection) -> None:
+    """Number the rows' own changes, keep the names of what was deleted, and notes."""
+    db.execute("ALTER TABLE entries ADD COLUMN seq INTEGER NOT NULL DEFAULT 0")
+    recorded = recorded_space(db)
+    if recorded is not None:
+        vectors = f"vectors_{recorded[0]}"
+        db.execute(
+            f"UPDATE entries SET seq = ifnull((SELECT seq FROM {vectors} AS one"  # noqa: S608 (a number is written in)
+            " WHERE one.label = entries.label), 0)"
+        )
+    db.execute("CREATE INDEX entries_by_seq ON entries (seq)")
+    db.execute("ALTER TABLE tombstones ADD COLUMN namespace BLOB")
+    db.execute("ALTER TABLE tombstones ADD COLUMN id TEXT")
+    db.execute("CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
+    db.execute("ALTER TABLE state ADD COLUMN store TEXT NOT NULL DEFAULT ''")
+    db.execute("UPDATE state SET store = ?", (secrets.token_hex(16),))
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    m001_entries,
+    m002_expiry_and_snapshots,
+    m003_changes_and_notes,
+)
 
 
 def check_ours(db: sqlite3.Connection, *, name: str) -> int:

@@ -20,10 +20,11 @@ class Statements:
         self._none = f"SELECT {moment}"
         self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
         self.put_entry = (
-            f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+            f"INSERT INTO entries ({COLUMNS}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
             " ON CONFLICT (id, namespace) DO UPDATE SET session_id = excluded.session_id,"
             " role = excluded.role, content = excluded.content, timestamp = excluded.timestamp,"
-            " metadata = excluded.metadata, processed = excluded.processed, expires_at = excluded.expires_at"
+            " metadata = excluded.metadata, processed = excluded.processed, expires_at = excluded.expires_at,"
+            " seq = excluded.seq"
         )
         self.put_vector = (
             f"INSERT INTO {vectors} (label, seq, vector)"  # noqa: S608
@@ -33,13 +34,23 @@ class Statements:
         )
         self.drop_vector = f"DELETE FROM {vectors} WHERE label = ?"  # noqa: S608
         self.changed = f"SELECT seq, label, vector FROM {vectors} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+        self.told = (
+            f"{row.replace('vector FROM', 'vector, entries.seq FROM')}"
+            " WHERE entries.seq > ? ORDER BY entries.seq LIMIT ?"
+        )
         self.pending = f"SELECT count(*) FROM {vectors} WHERE seq > ?"  # noqa: S608
 
     next_expiry = "SELECT min(expires_at) FROM entries WHERE expires_at IS NOT NULL"
     expired = "SELECT label FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?"
     drop_entry = "DELETE FROM entries WHERE label = ?"
-    bury = "INSERT INTO tombstones (seq, label) VALUES (?, ?)"
+    bury = (
+        "INSERT INTO tombstones (seq, label, namespace, id) SELECT ?, label, namespace, id FROM entries WHERE label = ?"
+    )
+    forget_names = "UPDATE tombstones SET namespace = NULL, id = NULL WHERE id IS NOT NULL"
     gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
+    buried = "SELECT seq, namespace, id FROM tombstones WHERE seq > ? ORDER BY seq LIMIT ?"
+    changed_labels = "SELECT label FROM entries WHERE seq > ? AND seq <= ? LIMIT ?"
+    mark = "UPDATE entries SET processed = 1, seq = ? WHERE label = ?"
     sessions = (
         "SELECT session_id, namespace, count(*), sum(processed = 0), min(timestamp), max(timestamp)"
         " FROM entries WHERE {where} GROUP BY namespace, session_id"

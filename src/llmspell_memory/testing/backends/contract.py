@@ -9,6 +9,7 @@ import pytest
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.testing.backends.following import FollowingContract, NotesContract
 from llmspell_memory.testing.backends.isolation import IsolationContract
 from llmspell_memory.testing.backends.life import LifeContract
 from llmspell_memory.testing.backends.limits import LimitsContract
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 
 
 class EntriesContract(
-    RowsContract, SearchContract, RetentionContract, LimitsContract, IsolationContract, LifeContract, ABC
+    RowsContract,
+    SearchContract,
+    RetentionContract,
+    LimitsContract,
+    IsolationContract,
+    LifeContract,
+    FollowingContract,
+    ABC,
 ):
     """All that concerns entries and not the view of them: what a `ScopedBackend` promises, too."""
 
@@ -56,7 +64,7 @@ class EntriesContract(
         return memory.namespace
 
 
-class BackendContract(EntriesContract, ViewContract):
+class BackendContract(EntriesContract, ViewContract, NotesContract):
     """Derive, implement `make`, and let pytest collect the class."""
 
 
@@ -74,10 +82,15 @@ class DurableContract(EntriesContract):
             manager.episodic.add(entry("changed", id=ids[0], minute=500))
             before = [fields_of(one) for one in manager.episodic.scan()]
             hits = manager.episodic.search("text number 17", 5)
+            if not manager.backend.namespace:
+                manager.backend.write_note("kept", "over a restart")
+            identity = manager.stats().id
         with DefaultMemoryManager(self.make(service.space, tmp_path), service) as manager:
             assert [fields_of(one) for one in manager.episodic.scan()] == before
             assert manager.episodic.search("text number 17", 5) == hits
             assert manager.stats().index.size == len(before)
+            assert manager.backend.read_note("kept") == (None if manager.backend.namespace else "over a restart")
+            assert manager.stats().id == identity
 
     def test_two_managers_see_each_other(self, service: EmbeddingService, tmp_path: Path) -> None:
         """What one adds, replaces or deletes, the other finds at its next call."""
