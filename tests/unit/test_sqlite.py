@@ -320,8 +320,8 @@ def test_a_write_of_others_is_never_half_seen(
     search = backend._view.search
     pending = [write]
 
-    def overtaken(*arguments: Any) -> Any:
-        found = search(*arguments)
+    def overtaken(*arguments: Any, **named: Any) -> Any:
+        found = search(*arguments, **named)
         if pending:
             pending.pop()(other)
         return found

@@ -82,7 +82,7 @@ def test_a_sound_store_has_no_fault(path: Path, sample: Any) -> None:
     report = checked(path)
     assert faults(report) == []
     assert (report.entries, report.vectors) == (len(sample.entries), len(sample.entries))
-    assert (report.pages, report.checksums, report.schema, report.snapshot) == (sample.pages, True, 2, "absent")
+    assert (report.pages, report.checksums, report.schema, report.snapshot) == (sample.pages, True, 3, "absent")
     assert report.recall is None
     assert notes(report) == ["the saved index: there is none"]
 
@@ -130,8 +130,8 @@ def test_a_store_cut_short_is_looked_through_to_its_end(path: Path, sample: Any,
         ("DELETE FROM vectors_1 WHERE label = 2", r"entry 'n1' \(label 2\): an entry without a vector"),
         ("DELETE FROM entries WHERE label = 2", "label 2: a vector without an entry"),
         ("UPDATE vectors_1 SET seq = 99999 WHERE label = 2", r"label 2\): its change has the number 99999"),
-        ("INSERT INTO tombstones VALUES (99999, 500)", "label 500: its change has the number 99999"),
-        ("INSERT INTO tombstones VALUES (7, 2)", r"entry 'n1' \(label 2\): it is there, and recorded as deleted, too"),
+        ("INSERT INTO tombstones (seq, label) VALUES (99999, 500)", "label 500: its change has the number 99999"),
+        ("INSERT INTO tombstones (seq, label) VALUES (7, 2)", r"entry 'n1' \(label 2\): it is there, and recorded as deleted, too"),
         ("UPDATE spaces SET dimensions = -1", "table spaces: the embedding space cannot be read"),
         ("DELETE FROM state", "table state: the number of the last change cannot be read"),
     ],
