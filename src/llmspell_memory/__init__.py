@@ -20,6 +20,7 @@ from llmspell_memory.errors import (
     MissingDependencyError,
     NotFoundError,
     SchemaError,
+    SpaceChangedError,
     StorageError,
     UnavailableError,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "RetentionRule",
     "SchemaError",
     "SessionSummary",
+    "SpaceChangedError",
     "StorageError",
     "SweepReport",
     "UnavailableError",

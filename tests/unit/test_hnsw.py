@@ -283,3 +283,23 @@ def test_searches_go_on_while_another_thread_writes() -> None:
         reader.join()
     assert faults == []
     assert index.check() == ""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_exact_search_is_that_of_the_exact_index(dtype: Literal["float32", "float16"]) -> None:
+    """With `exact` the graph is left aside: the answer has the labels and scores of an exact index, filtered or not."""
+    vectors = gaussian(4000, 48).astype(np.float16).astype(np.float32)
+    index = HNSWIndex(dimensions=48, metric="inner_product", config=HNSWConfig(m=2, ef_search=1, dtype=dtype))
+    judge = ExactIndex(dimensions=48, metric="inner_product")
+    for one in (index, judge):
+        one.add(np.arange(4000), vectors)
+    some = np.arange(0, 4000, 3)
+    approximate = 0
+    for query in gaussian(40, 48, seed=9):
+        for among in (None, some):
+            labels, scores = index.search(query, 10, among=among, exact=True)
+            wanted, best = judge.search(query, 10, among=among)
+            assert labels.tolist() == wanted.tolist()
+            np.testing.assert_allclose(scores, best, rtol=1e-5)
+        approximate += index.search(query, 10)[0].tolist() != judge.search(query, 10)[0].tolist()
+    assert approximate, "the graph finds everything, so nothing was shown"

@@ -107,6 +107,7 @@ def test_public_names_are_listed_and_there() -> None:
         "RetentionRule",
         "SchemaError",
         "SessionSummary",
+        "SpaceChangedError",
         "StorageError",
         "SweepReport",
         "UnavailableError",

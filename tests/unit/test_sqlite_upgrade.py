@@ -18,6 +18,9 @@ from llmspell_memory.backends.sqlite.schema import MIGRATIONS
 GOLDEN = Path(__file__).parents[1] / "golden" / "store-v1.db"
 """Twelve entries of release 0.1.0: session 1 marked, n5 and n7 deleted."""
 
+SECOND = GOLDEN.with_name("store-v2.db")
+"""The same of schema 2, whose pages have checksums: session 1 marked, n5 deleted, n7 forgotten, "old" expired."""
+
 SPACE = EmbeddingSpace(provider="test", model="m", dimensions=4)
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -27,9 +30,11 @@ def path(tmp_path: Path) -> Path:
     return Path(shutil.copy(GOLDEN, tmp_path / "memory.db"))
 
 
+@pytest.mark.parametrize("golden", [GOLDEN, SECOND])
 @pytest.mark.parametrize("hnsw", [None, HNSWConfig()])
-def test_a_file_of_schema_1_opens_with_every_field(path: Path, hnsw: HNSWConfig | None) -> None:
+def test_a_file_of_an_earlier_schema_opens_with_every_field(path: Path, hnsw: HNSWConfig | None, golden: Path) -> None:
     """Each entry and vector is as it was written, and nothing expires."""
+    shutil.copy(golden, path)
     vectors = np.random.default_rng(1).standard_normal((12, 4)).astype(np.float32)
     backend = SQLiteBackend(path, SPACE, hnsw=hnsw)
     found = {one.id: one for one in backend.scan(Filter())}
@@ -48,6 +53,22 @@ def test_a_file_of_schema_1_opens_with_every_field(path: Path, hnsw: HNSWConfig 
         assert one.expires_at is None
         np.testing.assert_array_equal(one.embedding, vectors[n])
         assert backend.search(vectors[n], 1, Filter())[0].entry.id == f"n{n}"
+    backend.close()
+
+
+@pytest.mark.parametrize("golden", [GOLDEN, SECOND])
+def test_an_upgraded_file_tells_its_changes(path: Path, golden: Path) -> None:
+    """A follower is told of every row of the time before, and of what was deleted then as of nothing it can name."""
+    shutil.copy(golden, path)
+    backend = SQLiteBackend(path, SPACE)
+    batch = backend.changes(0)
+    assert {one.id for one in batch.put} == {one.id for one in backend.scan(Filter(expired=None))}
+    assert batch.gone == ()
+    assert backend.changes(1).forgotten
+    backend.delete(Filter(ids=frozenset(["n0"])))
+    assert backend.changes(batch.reached).gone == ((((), "n0")),)
+    assert backend.changes(batch.reached).forgotten is False
+    assert backend.stats().id
     backend.close()
 
 
