@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import (
         BackendStats,
+        BesideCounts,
         EmbeddingSpace,
         EpisodicEntry,
         Erased,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         HNSWConfig,
         Matrix,
         RowChanges,
+        RowText,
         SessionSummary,
         Vector,
     )
@@ -90,6 +92,49 @@ class VectorIndex(Protocol):
 
     def __len__(self) -> int:
         """Return how many vectors are live."""
+        ...
+
+
+class VectorsBeside(Protocol):
+    """Vectors of a space that a store does not search in yet, or no more, each of its row's present text.
+
+    Where a row's text changes, or it goes, so does its vector here.
+    """
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space of the vectors."""
+        ...
+
+    def counts(self) -> BesideCounts:
+        """Return how many rows there are, how many lack a vector, and how long the texts of these are."""
+        ...
+
+    def missing(self, limit: int, *, after: int = -1) -> list[RowText]:
+        """Return up to `limit` rows that have no vector, in the order of their numbers, of those above `after`."""
+        ...
+
+    def put(self, rows: Sequence[RowText], vectors: Matrix) -> int:
+        """Store vectors, durable on return, and return how many; a row that has changed meanwhile gets none."""
+        ...
+
+    def overlap(self, sample: int, k: int) -> list[float]:
+        """Return what share of an entry's k nearest this space shares with the one in use, for about `sample`."""
+        ...
+
+    def take_over(self) -> bool:
+        """Make this the space in use, at once for all; False, and nothing changes, where a row has no vector.
+
+        The former space's vectors stay, as vectors beside this one's.
+        """
+        ...
+
+    def drop(self) -> None:
+        """Drop the vectors.
+
+        Raises:
+            ConfigError: they are in use by now.
+        """
         ...
 
 
@@ -184,6 +229,14 @@ class EpisodicBackend(Protocol):
 
     def sessions(self, where: Filter) -> list[SessionSummary]:
         """Return one line per session with matching entries, counting those, latest activity first."""
+        ...
+
+    def beside(self, space: EmbeddingSpace) -> VectorsBeside:
+        """Return vectors of another space for the same rows, begun if there are none; searches go on in the old one.
+
+        Raises:
+            ConfigError: the space is in use already, or this backend cannot hold another.
+        """
         ...
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:

@@ -273,7 +273,7 @@ class Judge:
         """So few candidates that the graph is walked: what it finds is true, if not always the best."""
         with suppress(StopIteration):
             self.attempt("configure", lambda: backend.configure(HNSWConfig(ef_search=1)))
-            self.compare("invariants", backend._view.index.check, "")
+            self.compare("invariants", backend._using.view.index.check, "")
             rows = scanned(EVERYTHING, self.model)
             for one in self.model.scan(EVERYTHING, limit=3):
                 assert one.embedding is not None

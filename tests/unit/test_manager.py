@@ -138,7 +138,7 @@ def test_a_file_refuses_another_embedding_space(service: EmbeddingService, tmp_p
     config = MemoryConfig.for_production(service, path=tmp_path / "memory.db")
     with DefaultMemoryManager.with_config(config) as manager:
         manager.episodic.add(EpisodicEntry("s", "user", "x"))
-    with pytest.raises(SchemaError, match=r"hashing.*64 dimensions.*hashing.*32 dimensions.*export"):
+    with pytest.raises(SchemaError, match=r"hashing.*64 dimensions.*hashing.*32 dimensions.*reembed"):
         DefaultMemoryManager.with_config(config.with_service(EmbeddingService(HashingProvider(32))))
     with DefaultMemoryManager.with_config(config) as manager:
         assert manager.episodic.count() == 1

@@ -65,7 +65,7 @@ def changes(backend: SQLiteBackend, since: int = 0) -> list[Changes]:
     """Read the feed of changes to its end."""
     batches: list[Changes] = []
     with backend._connections.read() as db:
-        while batch := backend._view._source.changes(db, since):
+        while batch := backend._using.view._source.changes(db, since):
             batches.append(batch)
             since = batch.reached
     return batches
@@ -317,7 +317,7 @@ def test_a_write_of_others_is_never_half_seen(
     query = np.array([1, 0, 0, 0], np.float32)
     if searched_before:
         backend.search(query, 3, EVERYTHING)
-    search = backend._view.search
+    search = backend._using.view.search
     pending = [write]
 
     def overtaken(*arguments: Any, **named: Any) -> Any:
@@ -328,7 +328,7 @@ def test_a_write_of_others_is_never_half_seen(
 
     if begin == "before the search":
         pending.pop()(other)
-    monkeypatch.setattr(backend._view, "search", overtaken)
+    monkeypatch.setattr(backend._using.view, "search", overtaken)
     hits = backend.search(query, 2, where)
     whole_before = (
         where.processed is not None and begin != "before the search"
@@ -387,7 +387,7 @@ def test_entries_kept_in_memory_are_bounded(backend: SQLiteBackend, monkeypatch:
     assert backend.stats().memory_bytes > empty
     assert backend.search(np.ones(4, np.float32), 1, EVERYTHING)[0].entry.id == "long"
     backend.close()
-    assert backend._recent.memory_bytes == 0
+    assert backend._using.recent.memory_bytes == 0
 
 
 def test_what_was_read_before_a_change_is_not_kept_after_it(
@@ -397,17 +397,17 @@ def test_what_was_read_before_a_change_is_not_kept_after_it(
     backend.add(some(3))
     query = np.ones(4, np.float32)
     stale = dict(enumerate(some(3), start=1))
-    moment = backend._view.moment
+    moment = backend._using.view.moment
     other = SQLiteBackend(path, SPACE)
     other.add([one.changed(content="edited") for one in some(3)])
-    read_into = backend._view._read_into
+    read_into = backend._using.view._read_into
 
     def overtaken(index: Any, seen: int, rows: Any = None) -> int:
         reached = read_into(index, seen, rows)
-        backend._recent.keep(stale, if_still=lambda: backend._view.moment == moment)
+        backend._using.recent.keep(stale, if_still=lambda: backend._using.view.moment == moment)
         return reached
 
-    monkeypatch.setattr(backend._view, "_read_into", overtaken)
+    monkeypatch.setattr(backend._using.view, "_read_into", overtaken)
     backend.configure(None, rebuild=True)
     assert {hit.entry.content for hit in backend.search(query, 3, EVERYTHING)} == {"edited"}
     other.close()

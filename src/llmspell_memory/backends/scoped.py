@@ -15,7 +15,7 @@ from llmspell_memory.types.text import checked_namespace, shortened
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.protocols import EpisodicBackend, VectorsBeside
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Erased, Hit, HNSWConfig, SessionSummary, Vector
 
 
@@ -130,6 +130,16 @@ class ScopedBackend:
     def sessions(self, where: Filter) -> list[SessionSummary]:
         """Return one line per session of the scope, counting the entries that match, latest activity first."""
         return self._store().sessions(where.within(self._namespace))
+
+    def beside(self, space: EmbeddingSpace) -> VectorsBeside:
+        """Refuse: the embedding space is that of all who share the store.
+
+        Raises:
+            ConfigError: always.
+        """
+        del space
+        self._store()
+        raise ConfigError("a scope cannot move the store it shares with others to another space; use the whole memory")
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:  # noqa: ARG002 (the protocol's)
         """Refuse: the index belongs to all who share the store.

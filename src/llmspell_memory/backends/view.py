@@ -91,6 +91,11 @@ class IndexView(Generic[Rows]):
         self.lock = threading.RLock()
         self._rebuilding = threading.Lock()
 
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Width and metric of the vectors, and where they come from."""
+        return self._space
+
     def _new(self, hnsw: HNSWConfig | None) -> Index:
         dimensions, metric = self._space.dimensions, self._space.metric
         if hnsw is None:

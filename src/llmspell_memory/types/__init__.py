@@ -8,6 +8,7 @@ from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats,
 from llmspell_memory.types.filter import Filter
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
+from llmspell_memory.types.reembedding import BesideCounts, RowText, SpaceCount
 from llmspell_memory.types.retention import Erased, ForgetReceipt, Removal, RetentionRule, SweepReport
 from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig
 from llmspell_memory.types.space import EmbeddingSpace, Metric
@@ -17,6 +18,7 @@ __all__ = [
     "BackendStats",
     "BackupReport",
     "BatchLimits",
+    "BesideCounts",
     "CheckReport",
     "Durability",
     "EmbeddingSpace",
@@ -37,7 +39,9 @@ __all__ = [
     "RepairReport",
     "RetentionRule",
     "RowChanges",
+    "RowText",
     "SessionSummary",
+    "SpaceCount",
     "SweepReport",
     "Vector",
     "new_id",

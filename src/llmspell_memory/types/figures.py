@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from llmspell_memory.types.reembedding import SpaceCount
     from llmspell_memory.types.settings import HNSWConfig
     from llmspell_memory.types.space import EmbeddingSpace
 
@@ -54,6 +55,7 @@ class BackendStats:
         id: of the store, made at random when it was; a backup has its store's.
         seq: the sequence number of the last change.
         lag: how many numbers the index is behind; it catches up at the next search.
+        beside: embedding spaces kept beside the one in use, and how many vectors there are of each.
     """
 
     rows: str
@@ -68,6 +70,7 @@ class BackendStats:
     id: str
     seq: int
     lag: int
+    beside: tuple[SpaceCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

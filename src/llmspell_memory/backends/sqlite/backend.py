@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from datetime import UTC, datetime
+import threading
+from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections, translated
-from llmspell_memory.backends.sqlite.feed import Feed, last_seq, take_seqs
-from llmspell_memory.backends.sqlite.index_file import IndexFile
-from llmspell_memory.backends.sqlite.recent import RecentEntries
+from llmspell_memory.backends.sqlite.feed import last_seq, take_seqs
 from llmspell_memory.backends.sqlite.rows import (
-    microseconds,
     moment,
     packed_vector,
     to_entry,
@@ -27,37 +22,20 @@ from llmspell_memory.backends.sqlite.rows import (
     unpacked_namespace,
 )
 from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
-from llmspell_memory.backends.sqlite.statements import Statements
-from llmspell_memory.backends.sqlite.where import condition
-from llmspell_memory.backends.view import IndexView
-from llmspell_memory.errors import ClosedError, ConfigError, CorruptDataError, StorageError, UnavailableError
-from llmspell_memory.index import HNSWIndex
-from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary
-from llmspell_memory.types.entry import own
+from llmspell_memory.backends.sqlite.space_view import PAGE, SpaceView, Wanted, present
+from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside, drop_outdated, vector_tables
+from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
+from llmspell_memory.types import BackendStats, Erased, RowChanges, SessionSummary
 from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from llmspell_memory.backends.sqlite.where import Parameter
-    from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
-    from llmspell_memory.types.arrays import Labels
+    from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, Hit, HNSWConfig, Vector
 
 logger = logging.getLogger(__name__)
-
-_PAGE: Final = 512
-"""Rows taken at a time while scanning or by their labels."""
-
-
-class _Wanted(NamedTuple):
-    """What a search is asked for."""
-
-    vector: Vector
-    k: int
-    where: Filter
-    exact: bool
 
 
 class SQLiteBackend:
@@ -102,18 +80,14 @@ class SQLiteBackend:
             if settled is None:
                 with self._connections.write() as db:
                     settled = settle(db, space, name=name)
-            number, self._space = settled
-            self._sql = Statements(number)
-            self._recent = RecentEntries()
-            feed = Feed(self._connections, self._sql, self._recent, dimensions=self._space.dimensions)
-            self._file = IndexFile(self._path, self._space, number=number)
-            self._view = IndexView(self._space, hnsw, source=feed, saved=self._file.load, on_progress=on_progress)
+            self._using = SpaceView(self._connections, *settled, hnsw=hnsw, on_progress=on_progress)
+            self._switching = threading.Lock()
             self._warm = warm
             self._resume_erasing()
             if warm:
                 with translated(self._path):
-                    self._view.catch_up()
-                self._save_index()
+                    self._using.view.catch_up()
+                self._using.save_index()
         except BaseException:
             self._connections.close()
             raise
@@ -121,7 +95,7 @@ class SQLiteBackend:
     @property
     def space(self) -> EmbeddingSpace:
         """The embedding space of the file."""
-        return self._space
+        return self._using.space
 
     @property
     def namespace(self) -> tuple[str, ...]:
@@ -131,169 +105,71 @@ class SQLiteBackend:
     @property
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
-        return self._view.hnsw
+        return self._using.view.hnsw
 
-    def _catch_up(self) -> None:
-        """Let the index see a write at once. The write is durable already, so a failure is left to the next search."""
-        if not self._warm:
-            return
-        try:
-            self._view.catch_up()
-        except (StorageError, ClosedError, MemoryError):
-            logger.exception("The index of %s could not read a change; the next search tries again", self._path)
-        else:
-            self._save_index()
-
-    def _save_index(self, *, closing: bool = False) -> None:
-        """Save an HNSW index where that is due. What fails is logged: the rows have all that is in it."""
-        index, moment = self._view.index, self._view.moment
-        if not isinstance(index, HNSWIndex) or not moment or not self._file.due(index, moment, closing=closing):
-            return
-        try:
-            with self._view.lock:
-                if self._view.index is index:  # otherwise a rebuild has taken its place, and saves its own
-                    with self._file.alone(wait=False):  # who is saving at this moment saves as much, or nearly
-                        self._write_index(index)
-        except (StorageError, ClosedError, MemoryError) as error:
-            self._file.gave_up(index, moment)
-            others = isinstance(error, UnavailableError)  # who are saving theirs
-            level = logging.DEBUG if others else logging.WARNING
-            logger.log(level, "The index of %s was not saved; the next opening reads the rows: %s", self._path, error)
-
-    def _write_index(self, index: HNSWIndex) -> None:
-        self._view.catch_up()
-        with self._connections.write() as db:  # nobody else's change comes between what is shown and its record
-            seen = self._view.catch_up(db)
-            tag = self._file.record(db, seen)
-        self._file.save(index, seen, tag=tag)
+    def _follow(self, using: SpaceView) -> None:
+        if self._warm:
+            using.follow()
 
     def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
-        check_space(self._space, space)
-        vectors = [checked_vector(entry, self._space, self.hnsw) for entry in entries]
-        with self._connections.write() as db:
+        using = self._using
+        check_space(using.space, space)
+        vectors = [checked_vector(entry, using.space, using.view.hnsw) for entry in entries]
+        with self._write(using) as db:
             first = take_seqs(db, len(entries))
+            others = [table for table in vector_tables(db) if table != using.sql.vectors]
             for seq, (entry, vector) in enumerate(zip(entries, vectors, strict=True), start=first):
                 row = to_row(entry)
-                db.execute(self._sql.put_entry, (*row, seq))
-                db.execute(self._sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
-        self._catch_up()
+                drop_outdated(db, others, row)
+                db.execute(using.sql.put_entry, (*row, seq))
+                db.execute(using.sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
+        self._follow(using)
+
+    @contextmanager
+    def _write(self, using: SpaceView) -> Iterator[sqlite3.Connection]:
+        """A transaction that writes vectors of the space in use, if that is still in use."""
+        with self._connections.write() as db:
+            using.check_in_use(db)
+            yield db
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
+        using = self._using
         with self._connections.read() as db:
-            clause, parameters = self._condition(db, where)
-            rows = db.execute(self._sql.scan.format(where=clause), (*parameters, -1 if limit is None else limit))
-            while page := rows.fetchmany(_PAGE):
+            using.check_in_use(db)
+            clause, parameters = present(db, where)
+            rows = db.execute(using.sql.scan.format(where=clause), (*parameters, -1 if limit is None else limit))
+            while page := rows.fetchmany(PAGE):
                 for row in page:
-                    yield to_entry(row, dimensions=self._space.dimensions)
+                    yield to_entry(row, dimensions=using.space.dimensions)
 
     def search(
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
         self._connections.check_open()  # the index is searched before the rows are read
-        check_space(self._space, space)
+        using = self._using
+        check_space(using.space, space)
         self._warm = True
-        wanted = _Wanted(vector, k, where, exact)
-        with translated(self._path):
-            hits = self._by_one_statement(wanted) if where.is_everything and k <= _PAGE else None
-            if hits is None:
-                hits = self._by_one_transaction(wanted)
-            if hits is None:  # the index was behind, or a write came between
-                with self._view.lock, self._connections.read() as db:
-                    self._view.catch_up(db)
-                    hits = self._hits(db, wanted)
-        if hits is None:
-            raise CorruptDataError(
-                f"{self._path} is damaged: its index and its rows do not have the same entries; run "
-                "`llmspell-memory check`, which says what is wrong"
-            )
-        return hits
+        try:
+            return using.search(Wanted(vector, k, where, exact))
+        except SpaceChangedError:
+            with self._switching:  # where this process has moved it, that is to be seen when this is raised
+                raise
 
-    def _by_one_statement(self, wanted: _Wanted) -> list[Hit] | None:
-        """Search, and read rows and sequence number at once; None where the index may have shown another moment.
-
-        The rows are of the index's moment if theirs is the number it had before and after: of what was acknowledged
-        before the search began nothing is missing, and what came later is in neither. Where something has expired, not
-        all that the index knows may be shown, and that is None, too.
-        """
-        moment = self._view.moment
-        if moment is None:
-            return None
-        labels, scores = self._view.search(wanted.vector, wanted.k, None, exact=wanted.exact)
-        found = labels.tolist()
-        known = self._recent.find(found)
-        unknown = [label for label in found if label not in known]
-        rows = self._connections.fetch(self._sql.some(len(unknown)), unknown)
-        if not rows:
-            return None
-        *_, read_at, next_expiry = rows[0]
-        if not read_at == moment == self._view.moment or (next_expiry is not None and next_expiry <= _now()):
-            return None
-        if unknown:
-            read = self._entries(rows)
-            self._recent.keep(read, if_still=lambda: self._view.moment == moment)
-            known |= read
-        return _joined(known, found, scores)
-
-    def _by_one_transaction(self, wanted: _Wanted) -> list[Hit] | None:
-        """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
-        with self._connections.read() as db:
-            moment = last_seq(db)
-            if self._view.moment != moment:
-                return None
-            hits = self._hits(db, wanted)
-            return hits if self._view.moment == moment else None
-
-    def _hits(self, db: sqlite3.Connection, wanted: _Wanted) -> list[Hit] | None:
-        """Search; None where index and rows do not fit."""
-        labels, scores = self._labels(db, wanted)
-        if labels is None:
-            return None
-        found = labels.tolist()
-        entries = self._recent.find(found)
-        unknown = [label for label in found if label not in entries]
-        for start in range(0, len(unknown), _PAGE):
-            page = unknown[start : start + _PAGE]
-            entries |= self._entries(db.execute(self._sql.some(len(page)), page))
-        return _joined(entries, found, scores)
-
-    def _labels(self, db: sqlite3.Connection, wanted: _Wanted) -> tuple[Labels | None, Vector]:
-        """Return labels and scores; None for the labels where index and rows do not fit."""
-        if wanted.where.is_everything:
-            expired = db.execute(self._sql.expired, (_now(), _PAGE)).fetchall()
-            if len(expired) < _PAGE:  # so few may be looked for among what the index finds
-                labels, scores = self._view.search(wanted.vector, wanted.k + len(expired), None, exact=wanted.exact)
-                alive = ~np.isin(labels, expired)
-                return labels[alive][: wanted.k], scores[alive][: wanted.k]
-        clause, parameters = self._condition(db, wanted.where)
-        if clause == "TRUE":
-            return self._view.search(wanted.vector, wanted.k, None, exact=wanted.exact)
-        rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-        among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
-        labels, scores = self._view.search(wanted.vector, wanted.k, among, exact=wanted.exact)
-        return labels if len(labels) == min(wanted.k, len(rows)) else None, scores
-
-    def _condition(self, db: sqlite3.Connection, where: Filter) -> tuple[str, list[Parameter]]:
-        """Return the filter as SQL. Where nothing has expired by now, it need not be looked for in every row."""
-        next_expiry = db.execute(self._sql.next_expiry).fetchone()[0]
-        now = _now()
-        return condition(where, now=now if next_expiry is not None and next_expiry <= now else None)
-
-    def _entries(self, rows: Iterable[tuple[Any, ...]]) -> dict[int, EpisodicEntry]:
-        return {row[-3]: to_entry(row[:-3], dimensions=self._space.dimensions) for row in rows}
-
-    def changes(self, since: int, *, limit: int = _PAGE) -> RowChanges:
+    def changes(self, since: int, *, limit: int = PAGE) -> RowChanges:
         """Return what happened to rows after a sequence number."""
+        using = self._using
         with self._connections.read() as db:
-            rows = db.execute(self._sql.told, (since, limit)).fetchall()
-            buried = db.execute(self._sql.buried, (since, limit)).fetchall() if since else []
+            using.check_in_use(db)
+            rows = db.execute(using.sql.told, (since, limit)).fetchall()
+            buried = db.execute(using.sql.buried, (since, limit)).fetchall() if since else []
             ends = [page[-1][at] for page, at in ((rows, -1), (buried, 0)) if len(page) == limit]
             reached = min(ends, default=last_seq(db))
         gone = [(namespace, name) for seq, namespace, name in buried if seq <= reached]
         names = [(unpacked_namespace(namespace), name) for namespace, name in gone if name is not None]
-        put = [to_entry(row[:-1], dimensions=self._space.dimensions) for row in rows if row[-1] <= reached]
+        put = [to_entry(row[:-1], dimensions=using.space.dimensions) for row in rows if row[-1] <= reached]
         return RowChanges(reached=reached, put=tuple(put), gone=tuple(names), forgotten=len(names) < len(gone))
 
     def read_note(self, name: str) -> str | None:
@@ -311,29 +187,30 @@ class SQLiteBackend:
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         with self._connections.write() as db:
-            clause, parameters = self._condition(db, where)
+            clause, parameters = present(db, where)
             sql = f"SELECT label FROM entries WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
             labels = db.execute(sql, parameters).fetchall()
             first = take_seqs(db, len(labels))
-            db.executemany(self._sql.mark, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
-        self._catch_up()
+            db.executemany(self._using.sql.mark, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
+        self._follow(self._using)
         return len(labels)
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
         with self._connections.write() as db:
-            clause, parameters = self._condition(db, where)
+            clause, parameters = present(db, where)
             labels = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
             self._drop(db, [label for (label,) in labels])
-        self._catch_up()
+        self._follow(self._using)
         return len(labels)
 
     def _drop(self, db: sqlite3.Connection, labels: list[int]) -> None:
         first = take_seqs(db, len(labels))
-        db.executemany(self._sql.bury, enumerate(labels, start=first))  # while their names are still there
+        db.executemany(self._using.sql.bury, enumerate(labels, start=first))  # while their names are still there
         each = [(label,) for label in labels]
-        db.executemany(self._sql.drop_vector, each)
-        db.executemany(self._sql.drop_entry, each)
+        for table in vector_tables(db):
+            db.executemany(f"DELETE FROM {table} WHERE label = ?", each)  # noqa: S608 (a name of our own)
+        db.executemany(self._using.sql.drop_entry, each)
 
     def forget(self, where: Filter) -> list[Erased]:
         """Delete what matches, leave no trace of it or of anything deleted before in any file, and return what it was.
@@ -344,14 +221,14 @@ class SQLiteBackend:
             StorageError: the same, where the file cannot be rewritten (a full disk).
         """
         with self._connections.write() as db:
-            clause, parameters = self._condition(db, where)
+            clause, parameters = present(db, where)
             columns = "label, namespace, id, session_id, content"
             rows = db.execute(f"SELECT {columns} FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
             self._drop(db, [row[0] for row in rows])
             with told_as_damage(self._path):
                 erased = [Erased(unpacked_namespace(namespace), *rest) for _, namespace, *rest in rows]
             db.execute("DELETE FROM snapshots")
-            db.execute(self._sql.forget_names)
+            db.execute(self._using.sql.forget_names)
             token = secrets.randbits(62) | 1
             db.execute("UPDATE state SET erasing = ?", (token,))
         self._erase(token)
@@ -359,15 +236,12 @@ class SQLiteBackend:
 
     def _erase(self, token: int, *, wait: float | None = None) -> None:
         """Rewrite every file that may hold what was deleted; then, if nobody has deleted more meanwhile, it is done."""
-        self._recent.clear()
+        using = self._using
+        using.recent.clear()
         with translated(self._path):
             if self._warm:
-                self._view.catch_up()
-            with self._view.lock, self._file.alone(wait=True):
-                self._file.remove()
-                index = self._view.index
-                if isinstance(index, HNSWIndex) and self._view.moment:
-                    self._write_index(index)
+                using.view.catch_up()
+            using.write_index_anew()
             self._connections.rewrite(wait=wait)
             with self._connections.write() as db:
                 db.execute("UPDATE state SET erasing = 0 WHERE erasing = ?", (token,))
@@ -387,15 +261,15 @@ class SQLiteBackend:
     def count(self, where: Filter) -> int:
         """Return how many entries match."""
         with self._connections.read() as db:
-            clause, parameters = self._condition(db, where)
+            clause, parameters = present(db, where)
             found = db.execute(f"SELECT count(*) FROM entries WHERE {clause}", parameters)  # noqa: S608 (bound)
             return int(found.fetchone()[0])
 
     def sessions(self, where: Filter) -> list[SessionSummary]:
         """Return one line per session, counting the entries that match, latest activity first."""
         with self._connections.read() as db:
-            clause, parameters = self._condition(db, where)
-            rows = db.execute(self._sql.sessions.format(where=clause), parameters).fetchall()
+            clause, parameters = present(db, where)
+            rows = db.execute(self._using.sql.sessions.format(where=clause), parameters).fetchall()
         with told_as_damage(self._path):
             return [
                 SessionSummary(
@@ -413,10 +287,26 @@ class SQLiteBackend:
         """Change the index's parameters or kind; reads go on meanwhile."""
         self._connections.check_open()
         with translated(self._path):
-            built = self._view.configure(hnsw, rebuild=rebuild)
+            using = self._using
+            built = using.view.configure(hnsw, rebuild=rebuild)
         if built:
             self._warm = True
-            self._save_index()
+            using.save_index()
+
+    def beside(self, space: EmbeddingSpace) -> VectorsBeside:
+        """Return vectors of another space for the same rows, begun if there are none yet."""
+        return VectorsBeside(self._connections, space, using=lambda: self._using, adopt=self._adopt)
+
+    @contextmanager
+    def _adopt(self) -> Iterator[Callable[[SpaceView], None]]:
+        """Keep searches that meet the change waiting, until it is seen in this process, too."""
+
+        def adopted(fresh: SpaceView) -> None:
+            self._using = fresh
+            self._warm = True
+
+        with self._switching:
+            yield adopted
 
     def stats(self) -> BackendStats:
         """Return figures about rows, index and file."""
@@ -426,37 +316,28 @@ class SQLiteBackend:
                 "SELECT count(*) FROM (SELECT DISTINCT namespace, session_id FROM entries)"
             ).fetchone()
             name, seq = db.execute("SELECT store, seq FROM state").fetchone()
-        index = self._view.stats()
+            beside = counts_beside(db)
+        using = self._using
+        index = using.view.stats()
         return BackendStats(
             rows="sqlite",
             path=self._path,
             entries=entries,
             unprocessed=unprocessed,
             sessions=sessions[0],
-            space=self._space,
+            space=using.space,
             index=index,
-            memory_bytes=index.memory_bytes + self._recent.memory_bytes,
-            disk_bytes=self._connections.disk_bytes() + self._file.disk_bytes,
+            memory_bytes=index.memory_bytes + using.recent.memory_bytes,
+            disk_bytes=self._connections.disk_bytes() + using.file.disk_bytes,
             id=name,
             seq=seq,
-            lag=max(0, seq - self._view.seen),
+            lag=max(0, seq - using.view.seen),
+            beside=beside,
         )
 
     def close(self) -> None:
         """Save the index where much has changed, and close the file; a second call does nothing."""
         if self._connections.usable:
-            self._save_index(closing=True)
+            self._using.save_index(closing=True)
         if self._connections.close():  # in a forked process, the locks of the others may be held for ever
-            self._view.release()
-            self._recent.clear()
-
-
-def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit] | None:
-    """Hits in the order of `labels`; None where the row of one is missing."""
-    if len(entries) != len(labels):
-        return None
-    return [Hit(own(entries[label]), score) for label, score in zip(labels, scores.tolist(), strict=True)]
-
-
-def _now() -> int:
-    return microseconds(datetime.now(UTC))
+            self._using.release()

@@ -15,6 +15,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, unavailable
+from llmspell_memory.backends.sqlite.statements import table_of
 from llmspell_memory.errors import SchemaError, StorageError
 from llmspell_memory.types import EmbeddingSpace
 
@@ -60,7 +61,7 @@ def m003_changes_and_notes(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE entries ADD COLUMN seq INTEGER NOT NULL DEFAULT 0")
     recorded = recorded_space(db)
     if recorded is not None:
-        vectors = f"vectors_{recorded[0]}"
+        vectors = table_of(recorded[0])
         db.execute(
             f"UPDATE entries SET seq = ifnull((SELECT seq FROM {vectors} AS one"  # noqa: S608 (a number is written in)
             " WHERE one.label = entries.label), 0)"
@@ -116,7 +117,8 @@ def settled_space(
     if recorded is not None and wanted not in (None, recorded[1]):
         raise SchemaError(
             f"{name} holds vectors of {recorded[1]}, not of {wanted}, and the two cannot be compared. Open it with "
-            "the provider and model it was made with, or export it without vectors and import that into a new file"
+            "the provider and model it was made with, and move it by `manager.reembed(service)` or `llmspell-memory "
+            "reembed`"
         )
     return recorded
 
@@ -137,7 +139,8 @@ def settle(db: sqlite3.Connection, wanted: EmbeddingSpace | None, *, name: str) 
     if settled is None:
         if wanted is None:
             raise SchemaError(f"{name} records no embedding space yet; open it with an embedding service")
-        settled = _record_space(db, wanted), wanted
+        settled = record_space(db, wanted), wanted
+        db.execute("UPDATE state SET space = ?", (settled[0],))
     return settled
 
 
@@ -152,13 +155,23 @@ def recorded_space(db: sqlite3.Connection) -> tuple[int, EmbeddingSpace] | None:
     return number, EmbeddingSpace(provider=provider, model=model, dimensions=dimensions, metric=metric)
 
 
-def _record_space(db: sqlite3.Connection, space: EmbeddingSpace) -> int:
+def record_space(db: sqlite3.Connection, space: EmbeddingSpace) -> int:
+    """Make a table for the vectors of a space that the file has none of yet, and return the space's number."""
     number = db.execute(
         "INSERT INTO spaces (provider, model, dimensions, metric) VALUES (?, ?, ?, ?)",
         (space.provider, space.model, space.dimensions, space.metric),
     ).lastrowid
     assert number is not None  # noqa: S101 (for the type checker: an INSERT has just succeeded)
-    db.execute(f"CREATE TABLE vectors_{number} (label INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL)")
-    db.execute(f"CREATE INDEX vectors_{number}_by_seq ON vectors_{number} (seq)")
-    db.execute("UPDATE state SET space = ?", (number,))
+    table = table_of(number)
+    db.execute(f"CREATE TABLE {table} (label INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL)")
+    db.execute(f"CREATE INDEX {table}_by_seq ON {table} (seq)")
     return number
+
+
+def recorded_spaces(db: sqlite3.Connection) -> dict[int, EmbeddingSpace]:
+    """Return all spaces that the file has vectors of, by their numbers."""
+    rows = db.execute("SELECT id, provider, model, dimensions, metric FROM spaces ORDER BY id")
+    return {
+        number: EmbeddingSpace(provider=provider, model=model, dimensions=dimensions, metric=metric)
+        for number, provider, model, dimensions, metric in rows
+    }

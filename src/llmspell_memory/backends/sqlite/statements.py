@@ -5,6 +5,11 @@ from __future__ import annotations
 from llmspell_memory.backends.sqlite.rows import COLUMNS
 
 
+def table_of(space: int) -> str:
+    """Return the name of the table with a space's vectors."""
+    return f"vectors_{space}"
+
+
 class Statements:
     """SQL, by what it does.
 
@@ -13,9 +18,10 @@ class Statements:
     """
 
     def __init__(self, space: int) -> None:
-        vectors = f"vectors_{space}"
+        self.vectors = vectors = table_of(space)
         row = f"SELECT {COLUMNS}, vector FROM entries JOIN {vectors} USING (label)"  # noqa: S608
-        moment = f"(SELECT seq FROM state), ({self.next_expiry})"  # noqa: S608
+        self.moment = f"SELECT seq FROM state WHERE space = {space}"  # noqa: S608 (nothing, where another is in use)
+        moment = f"({self.moment}), ({self.next_expiry})"
         self._some = row.replace("vector FROM", f"vector, label, {moment} FROM")
         self._none = f"SELECT {moment}"
         self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
@@ -32,7 +38,6 @@ class Statements:
             " ON CONFLICT (label) DO UPDATE SET seq = excluded.seq, vector = excluded.vector"
             " WHERE vector <> excluded.vector"
         )
-        self.drop_vector = f"DELETE FROM {vectors} WHERE label = ?"  # noqa: S608
         self.changed = f"SELECT seq, label, vector FROM {vectors} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
         self.told = (
             f"{row.replace('vector FROM', 'vector, entries.seq FROM')}"

@@ -1,0 +1,222 @@
+"""The verbs of a backend whose rows live in RAM, for tests and for memories that need not outlive the process."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from contextlib import contextmanager
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING
+
+from llmspell_memory.backends.checks import check_space, checked_vector
+from llmspell_memory.backends.local.beside import VectorsBeside
+from llmspell_memory.backends.local.rows import ALL, Feed, Rows
+from llmspell_memory.backends.view import IndexView
+from llmspell_memory.errors import SpaceChangedError
+from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary, SpaceCount
+from llmspell_memory.types.entry import own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+
+_ENTRY_BYTES = 900
+"""A row's objects beside its texts and vector, measured with tracemalloc on CPython 3.11."""
+
+
+class LocalBackend:
+    """Entries in dictionaries, searched through any index; gone when the process ends.
+
+    May be used from several threads. In a process made by fork every use is a StorageError: the copy there would go
+    its own way.
+
+    Args:
+        space: of the vectors that will be stored.
+        hnsw: parameters of an HNSW index; None for exact search.
+    """
+
+    def __init__(self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None) -> None:
+        self._rows = Rows(space)
+        self._view = IndexView(space, hnsw, source=Feed(self._rows, space))
+        self._switching = threading.Lock()
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of the vectors."""
+        return self._rows.space
+
+    @property
+    def namespace(self) -> tuple[str, ...]:
+        """(): it shows every namespace; a `ScopedBackend` over it shows one."""
+        return ()
+
+    @property
+    def hnsw(self) -> HNSWConfig | None:
+        """Parameters of the index; None when it is exact."""
+        return self._view.hnsw
+
+    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
+        """Store all or none; a known identity is replaced but keeps its ingestion_time."""
+        for entry in entries:
+            checked_vector(entry, self.space, self.hnsw)
+        with self._rows as rows:
+            check_space(rows.space, space)
+            for entry in entries:
+                rows.put(entry)
+        self._view.catch_up()
+
+    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
+        """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
+        yield from map(own, self._in_order(where)[:limit])
+
+    def _in_order(self, where: Filter) -> list[EpisodicEntry]:
+        """The store's own entries that match, which no caller may be given."""
+        with self._rows as rows:
+            found = [(rows.entries[label], label) for label in rows.matching(where)]
+        # One id at one moment in two namespaces: the one that was added first comes first, as in a file.
+        return [entry for entry, _ in sorted(found, key=lambda one: (one[0].timestamp, one[0].id, one[1]))]
+
+    def search(
+        self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
+    ) -> list[Hit]:
+        """Return the k entries nearest to `vector` among those that match, best first."""
+        self._rows.check_open()  # the index may be searched before the rows are entered
+        view = self._view
+        check_space(view.space, space)
+        try:
+            return self._search(view, vector, k, where, exact=exact)
+        except SpaceChangedError:
+            with self._switching:  # that is to be seen when this is raised
+                raise
+
+    def _search(self, view: IndexView[Rows], vector: Vector, k: int, where: Filter, *, exact: bool) -> list[Hit]:
+        moment, choice = view.moment, ALL
+        if not where.is_everything or self._rows.may_have_expired:
+            with self._rows as rows:
+                moment, choice = rows.seq, rows.choice(where)
+        if view.moment == moment is not None:
+            labels, scores = view.search(vector, k + len(choice.but), choice.among, exact=exact)
+            with self._rows as rows:
+                check_space(rows.space, view.space)
+                if view.moment == rows.seq == moment:
+                    return rows.hits(labels, scores, choice)[:k]
+        with view.lock, self._rows as rows:  # the index was behind, or a write came between
+            check_space(rows.space, view.space)
+            view.catch_up(rows)
+            choice = rows.choice(where)
+            found = view.search(vector, k + len(choice.but), choice.among, exact=exact)
+            return rows.hits(*found, choice)[:k]
+
+    def changes(self, since: int, *, limit: int = 512) -> RowChanges:
+        """Return what happened to rows after a sequence number."""
+        with self._rows as rows:
+            return rows.changes(since, limit)
+
+    def read_note(self, name: str) -> str | None:
+        """Return a text that the store keeps about itself; None where there is none of that name."""
+        with self._rows as rows:
+            return rows.notes.get(name)
+
+    def write_note(self, name: str, text: str | None) -> None:
+        """Keep a text about the store itself for as long as it lives; None removes it."""
+        with self._rows as rows:
+            if text is None:
+                rows.notes.pop(name, None)
+            else:
+                rows.notes[name] = text
+
+    def mark_processed(self, where: Filter) -> int:
+        """Mark what matches; return how many were not marked before."""
+        with self._rows as rows:
+            fresh = [label for label in rows.matching(where) if not rows.entries[label].processed]
+            for label in fresh:
+                rows.mark(label)
+        return len(fresh)
+
+    def delete(self, where: Filter) -> int:
+        """Delete what matches; return how many there were."""
+        with self._rows as rows:
+            gone = [rows.drop(label) for label in rows.matching(where)]
+        self._view.catch_up()
+        return len(gone)
+
+    def forget(self, where: Filter) -> list[Erased]:
+        """Delete what matches, its place in the index zeroed, and return what it was. There are no files."""
+        with self._rows as rows:
+            gone = [rows.drop(label) for label in rows.matching(where)]
+            rows.forget_names()
+        self._view.catch_up()
+        return [Erased(entry.namespace, entry.id, entry.session_id, entry.content) for entry in gone]
+
+    def count(self, where: Filter) -> int:
+        """Return how many entries match."""
+        with self._rows as rows:
+            return len(rows.matching(where))
+
+    def sessions(self, where: Filter) -> list[SessionSummary]:
+        """Return one line per session, counting the entries that match, latest activity first."""
+        groups: dict[tuple[str, tuple[str, ...]], list[EpisodicEntry]] = defaultdict(list)
+        for entry in self._in_order(where):
+            groups[entry.session_id, entry.namespace].append(entry)
+        lines = [
+            SessionSummary(
+                session_id=session_id,
+                namespace=namespace,
+                entries=len(entries),
+                unprocessed=sum(not entry.processed for entry in entries),
+                first=entries[0].timestamp,
+                last=entries[-1].timestamp,
+            )
+            for (session_id, namespace), entries in sorted(groups.items(), key=itemgetter(0))
+        ]
+        return sorted(lines, key=attrgetter("last"), reverse=True)
+
+    def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
+        """Change the index's parameters or kind; reads go on meanwhile."""
+        with self._rows:
+            pass
+        self._view.configure(hnsw, rebuild=rebuild)
+
+    def beside(self, space: EmbeddingSpace) -> VectorsBeside:
+        """Return vectors of another space for the same rows, begun if there are none yet."""
+        return VectorsBeside(self._rows, space, using=lambda: self._view, adopt=self._adopt)
+
+    @contextmanager
+    def _adopt(self) -> Iterator[Callable[[IndexView[Rows]], None]]:
+        """Keep searches that meet the change waiting, until it is whole."""
+
+        def adopted(fresh: IndexView[Rows]) -> None:
+            self._view = fresh
+
+        with self._switching:
+            yield adopted
+
+    def stats(self) -> BackendStats:
+        """Return figures about rows and index; the rows' bytes are estimated from their texts."""
+        with self._rows as rows:
+            entries, seq = list(rows.entries.values()), rows.seq
+            beside = tuple(SpaceCount(space=one, vectors=len(vectors)) for one, vectors in rows.beside.items())
+        texts = sum(len(entry.content) + len(entry.id) for entry in entries)
+        index = self._view.stats()
+        widths = [self.space.dimensions * len(entries), *(one.vectors * one.space.dimensions for one in beside)]
+        return BackendStats(
+            rows="ram",
+            path=None,
+            entries=len(entries),
+            unprocessed=sum(not entry.processed for entry in entries),
+            sessions=len({(entry.namespace, entry.session_id) for entry in entries}),
+            space=self.space,
+            index=index,
+            memory_bytes=index.memory_bytes + texts + len(entries) * _ENTRY_BYTES + 4 * sum(widths),
+            disk_bytes=0,
+            id=self._rows.id,
+            seq=seq,
+            lag=max(0, seq - self._view.seen),
+            beside=beside,
+        )
+
+    def close(self) -> None:
+        """Let go of every entry; a second call does nothing."""
+        if self._rows.close():
+            self._view.release()

@@ -1,0 +1,33 @@
+"""How alike two embedding spaces are: whether they find the same neighbours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmspell_memory.backends.view import IndexView
+    from llmspell_memory.types import Matrix
+
+
+def overlap(
+    one: tuple[IndexView[Any], Matrix], other: tuple[IndexView[Any], Matrix], labels: Sequence[int], k: int
+) -> list[float]:
+    """Return, for each label, the share of its k nearest others in one space that is among those in the other.
+
+    Args:
+        one: a view, and the vectors of `labels` in its space.
+        other: another view of the same rows, and the same.
+        labels: of the entries to ask about.
+        k: how many neighbours are compared; fewer where there are not so many.
+    """
+    shares = []
+    for place, label in enumerate(labels):
+        found = [
+            [near for near in view.search(vectors[place], k + 1, None, exact=True)[0].tolist() if near != label][:k]
+            for view, vectors in (one, other)
+        ]
+        if most := min(map(len, found)):
+            shares.append(len(set(found[0]) & set(found[1])) / most)
+    return shares
