@@ -13,9 +13,9 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
-from llmspell_memory.errors import ClosedError
+from llmspell_memory.errors import ClosedError, SpaceChangedError
 from llmspell_memory.manager import DefaultMemoryManager
-from llmspell_memory.memory import Batch, EpisodicMemory
+from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_where
 from llmspell_memory.types import Filter
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
     from llmspell_memory.config import EpisodicBackendType, MemoryConfig
     from llmspell_memory.embeddings import EmbeddingService
+    from llmspell_memory.operations.reembed import Reembedding
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import (
+        EmbeddingSpace,
         EpisodicEntry,
         ForgetReceipt,
         Hit,
         HNSWConfig,
         MemoryStats,
+        ReembeddingEstimate,
         RetentionRule,
         SessionSummary,
         SweepReport,
@@ -78,11 +81,15 @@ class _Worker:
 class AsyncEpisodicMemory:
     """`EpisodicMemory`, awaited."""
 
-    def __init__(self, backend: EpisodicBackend, service: EmbeddingService, worker: _Worker) -> None:
-        self._sync = EpisodicMemory(backend, service)
+    def __init__(self, sync: EpisodicMemory, backend: EpisodicBackend, worker: _Worker) -> None:
+        self._sync = sync
         self._backend = backend
-        self._service = service
         self._worker = worker
+
+    @property
+    def service(self) -> EmbeddingService:
+        """See `EpisodicMemory.service`."""
+        return self._sync.service
 
     @property
     def namespace(self) -> tuple[str, ...]:
@@ -95,10 +102,16 @@ class AsyncEpisodicMemory:
 
     async def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
         """See `EpisodicMemory.add_many`. Cancelled, it leaves all entries or none."""
-        batch = Batch(entries, self._service, self.namespace)
-        finished = batch.finished(await self._service.aembed(batch.texts))
-        await self._worker.run(self._backend.add, finished)
-        return batch.ids
+        batch = Batch(entries, self.namespace)
+        while True:
+            service = self.service
+            finished = batch.finished(await service.aembed(batch.texts_for(service)))
+            try:
+                await self._worker.run(self._backend.add, finished, space=service.space)
+            except SpaceChangedError:
+                check_moved(self, service, given=batch.has_vectors)
+            else:
+                return batch.ids
 
     async def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
         """See `EpisodicMemory.get`."""
@@ -106,10 +119,17 @@ class AsyncEpisodicMemory:
 
     async def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
         """See `EpisodicMemory.search`."""
-        if isinstance(query, str):
-            checked_k(k)
-            query = await self._service.aembed_one(checked_text(query, name="query"), kind="query")
-        return self._sync.search(query, k, where=where)
+        if not isinstance(query, str):
+            return self._sync.search(query, k, where=where)
+        k = checked_k(k)
+        where = checked_where(where)
+        while True:
+            service = self.service
+            vector = await service.aembed_one(checked_text(query, name="query"), kind="query")
+            try:
+                return self._backend.search(vector, k, where, space=service.space)
+            except SpaceChangedError:
+                check_moved(self, service, given=False)
 
     async def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """See `EpisodicMemory.get_session`."""
@@ -178,7 +198,7 @@ class AsyncMemoryManager:
     def _hold(self, manager: DefaultMemoryManager, worker: _Worker) -> None:
         self._sync = manager
         self._worker = worker
-        self._episodic = AsyncEpisodicMemory(manager.backend, manager.service, worker)
+        self._episodic = AsyncEpisodicMemory(manager.episodic, manager.backend, worker)
 
     @classmethod
     async def new_in_memory(cls) -> Self:
@@ -203,7 +223,9 @@ class AsyncMemoryManager:
 
     @classmethod
     def _over(cls, manager: DefaultMemoryManager) -> Self:
-        return cls(manager.backend, manager.service, retention=manager.retention)
+        opened = object.__new__(cls)
+        opened._hold(manager, _Worker())
+        return opened
 
     def scoped(self, *segments: str) -> Self:
         """See `DefaultMemoryManager.scoped`; not awaited. One thread does the writes of both, one after the other."""
@@ -255,6 +277,18 @@ class AsyncMemoryManager:
     async def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
         """See `DefaultMemoryManager.rebuild`."""
         await asyncio.to_thread(self._sync.rebuild, m=m, ef_construction=ef_construction)
+
+    async def estimate_reembedding(self, service: EmbeddingService) -> ReembeddingEstimate:
+        """See `DefaultMemoryManager.estimate_reembedding`."""
+        return await asyncio.to_thread(self._sync.estimate_reembedding, service)
+
+    async def reembed(self, service: EmbeddingService, *, switch: bool = True, sample: int = 100) -> Reembedding:
+        """See `DefaultMemoryManager.reembed`; `await asyncio.to_thread(reembedding.wait)` waits for its end."""
+        return await asyncio.to_thread(self._sync.reembed, service, switch=switch, sample=sample)
+
+    async def drop_space(self, space: EmbeddingSpace) -> None:
+        """See `DefaultMemoryManager.drop_space`."""
+        await asyncio.to_thread(self._sync.drop_space, space)
 
     async def close(self) -> None:
         """See `DefaultMemoryManager.close`; waits for writes that were begun."""

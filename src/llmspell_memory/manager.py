@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Self
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.config import EpisodicBackendType, MemoryConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
+from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
+from llmspell_memory.operations.reembed import Reembedding, estimate
 from llmspell_memory.types import HNSWConfig, MemoryStats
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import RetentionRule, SweepReport
+    from llmspell_memory.types import EmbeddingSpace, ReembeddingEstimate, RetentionRule, SweepReport
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +47,14 @@ class DefaultMemoryManager:
                 f"the backend holds vectors of {backend.space}, the service makes those of {service.space}; give it "
                 "the service that its vectors were made with"
             )
+        self._hold(backend, Services(service), retention)
+
+    def _hold(self, backend: EpisodicBackend, services: Services, retention: tuple[RetentionRule, ...]) -> None:
         self._backend = backend
-        self._service = service
+        self._services = services
         self._retention = retention
-        self._episodic = EpisodicMemory(backend, service)
+        self._episodic = EpisodicMemory(backend, services)
+        self._reembedding: Reembedding | None = None
 
     @classmethod
     def new_in_memory(cls) -> Self:
@@ -116,7 +122,9 @@ class DefaultMemoryManager:
             raise InputError('scoped() needs at least one segment of a namespace, such as scoped("acme", "alice")')
         scope = ScopedBackend(self._backend, (*self._backend.namespace, *segments))
         rules = tuple(rule for rule in self._retention if rule.concerns(scope.namespace))
-        return type(self)(scope, self._service, retention=rules)
+        manager = object.__new__(type(self))
+        manager._hold(scope, self._services, rules)
+        return manager
 
     @property
     def episodic(self) -> EpisodicMemory:
@@ -130,8 +138,8 @@ class DefaultMemoryManager:
 
     @property
     def service(self) -> EmbeddingService:
-        """The embedding service."""
-        return self._service
+        """The embedding service, of the space that the store is in."""
+        return self._services.of(self._backend.space)
 
     @property
     def retention(self) -> tuple[RetentionRule, ...]:
@@ -148,13 +156,13 @@ class DefaultMemoryManager:
 
         A scoped memory tells of itself alone: what it shares, it counts as 0.
         """
-        stats = self._backend.stats()
+        stats, service = self._backend.stats(), self.service
         fields = {field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)}
         return MemoryStats(
             **fields,
             backend=self.backend_name,
-            cache_hits=0 if self._backend.namespace else self._service.hits,
-            cache_misses=0 if self._backend.namespace else self._service.misses,
+            cache_hits=0 if self._backend.namespace else service.hits,
+            cache_misses=0 if self._backend.namespace else service.misses,
         )
 
     def sweep(self) -> SweepReport:
@@ -196,6 +204,49 @@ class DefaultMemoryManager:
         )
         self._backend.configure(hnsw, rebuild=True)
 
+    def estimate_reembedding(self, service: EmbeddingService) -> ReembeddingEstimate:
+        """Return what it would cost to move this memory to the space of `service`; nothing is embedded or changed.
+
+        Raises:
+            ConfigError: the memory is in that space already, or is a scope.
+        """
+        return estimate(self._backend, service)
+
+    def reembed(self, service: EmbeddingService, *, switch: bool = True, sample: int = 100) -> Reembedding:
+        """Begin to make vectors of all texts by `service`, in the background, beside the present ones, and return that.
+
+        Searches and writes go on in the present space, until every entry has its new vector; then all of them are in
+        the new space at once. What is interrupted, by a pause, an error or the end of the process, goes on when this is
+        called again. The former vectors stay, so that the same call with the former service takes it back, and embeds
+        what was written since; `drop_space` drops them.
+
+        Args:
+            service: of another space; from the switch on, it embeds what is written and asked for.
+            switch: move to the new space when it is complete; otherwise when `Reembedding.switch` is called.
+            sample: for how many entries the neighbours in both spaces are compared; 0 for none.
+
+        Raises:
+            ConfigError: the memory is in that space already, is a scope, or is being re-embedded.
+        """
+        if self._reembedding is not None and self._reembedding.running:
+            raise ConfigError("this memory is being re-embedded; wait for that, or stop it first")
+        beside = self._backend.beside(service.space)
+        self._services.know(service)
+        self._reembedding = Reembedding(beside, service, source=self._backend.space, switch=switch, sample=sample)
+        return self._reembedding
+
+    def drop_space(self, space: EmbeddingSpace) -> None:
+        """Drop the vectors of a space that is kept beside the one in use; moving back there means embedding all anew.
+
+        Raises:
+            InputError: there are none of that space, or it is the one in use.
+        """
+        kept = [one.space for one in self._backend.stats().beside]
+        if space not in kept:
+            names = ", ".join(map(str, kept)) or "none"
+            raise InputError(f"no vectors of {space} are kept beside those of {self._backend.space}, but: {names}")
+        self._backend.beside(space).drop()
+
     def _hnsw(self) -> HNSWConfig:
         hnsw = self._backend.hnsw
         if hnsw is None:
@@ -204,6 +255,8 @@ class DefaultMemoryManager:
 
     def close(self) -> None:
         """Close the backend; a second call does nothing, any use afterwards raises ClosedError."""
+        if self._reembedding is not None:
+            self._reembedding.stop()
         self._backend.close()
 
     def __enter__(self) -> Self:

@@ -7,7 +7,8 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from llmspell_memory.errors import InputError, NotFoundError
+from llmspell_memory.embeddings.services import Services
+from llmspell_memory.errors import InputError, NotFoundError, SpaceChangedError
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text, shortened
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from llmspell_memory.aio import AsyncEpisodicMemory
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import Hit, Matrix, RetentionRule, SessionSummary, Vector
@@ -30,12 +32,17 @@ class EpisodicMemory:
 
     Args:
         backend: keeps the entries.
-        service: embeds texts that come without a vector.
+        service: embeds texts that come without a vector; or several, of which the one of the backend's space does.
     """
 
-    def __init__(self, backend: EpisodicBackend, service: EmbeddingService) -> None:
+    def __init__(self, backend: EpisodicBackend, service: EmbeddingService | Services) -> None:
         self._backend = backend
-        self._service = service
+        self._services = service if isinstance(service, Services) else Services(service)
+
+    @property
+    def service(self) -> EmbeddingService:
+        """What embeds texts: the service of the space that the store is in."""
+        return self._services.of(self._backend.space)
 
     @property
     def namespace(self) -> tuple[str, ...]:
@@ -57,9 +64,16 @@ class EpisodicMemory:
 
     def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
         """Store all entries or none and return their ids, in order; texts are embedded together. Raises as `add`."""
-        batch = Batch(entries, self._service, self.namespace)
-        self._backend.add(batch.finished(self._service.embed(batch.texts)))
-        return batch.ids
+        batch = Batch(entries, self.namespace)
+        while True:
+            service = self.service
+            finished = batch.finished(service.embed(batch.texts_for(service)))
+            try:
+                self._backend.add(finished, space=service.space)
+            except SpaceChangedError:
+                check_moved(self, service, given=batch.has_vectors)
+            else:
+                return batch.ids
 
     def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
         """Return the entry with this id, its vector with it: the one of `namespace` itself, or the only one below it.
@@ -94,12 +108,18 @@ class EpisodicMemory:
         """
         k = checked_k(k)
         where = checked_where(where)
-        return self._backend.search(self._query_vector(query), k, where)
+        while True:
+            service = self.service
+            vector = self._query_vector(query, service)
+            try:
+                return self._backend.search(vector, k, where, space=service.space)
+            except SpaceChangedError:
+                check_moved(self, service, given=not isinstance(query, str))
 
-    def _query_vector(self, query: str | ArrayLike) -> Vector:
+    def _query_vector(self, query: str | ArrayLike, service: EmbeddingService) -> Vector:
         if isinstance(query, str):
-            return self._service.embed_one(checked_text(query, name="query"), kind="query")
-        return self._service.check_vector(query)
+            return service.embed_one(checked_text(query, name="query"), kind="query")
+        return service.check_vector(query)
 
     def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """Return a session's entries in the order they happened; [] for an unknown session."""
@@ -155,10 +175,10 @@ class EpisodicMemory:
         wanted = where if where.expired else dataclasses.replace(where, expired=None)
         # The cache first: cut off in between, it would keep vectors of texts that nobody could name any more.
         texts = {entry.content for entry in self._backend.scan(wanted)}
-        self._service.forget(texts)
+        self._services.forget(texts)
         erased = self._backend.forget(wanted)
         texts |= {one.content for one in erased}
-        self._service.forget(texts)  # again, for some may have been embedded meanwhile
+        self._services.forget(texts)  # again, for some may have been embedded meanwhile
         return ForgetReceipt(
             where=where,
             entries=len(erased),
@@ -233,17 +253,26 @@ class EpisodicMemory:
         return self._backend.count(checked_where(where))
 
 
+def check_moved(memory: EpisodicMemory | AsyncEpisodicMemory, service: EmbeddingService, *, given: bool) -> None:
+    """Raise the SpaceChangedError being handled, unless what went before can be done again in the new space.
+
+    Args:
+        memory: that it was done for.
+        service: which embedded for it.
+        given: whether the caller gave a vector, which was of the old space.
+    """
+    if given or memory.service is service:
+        raise  # noqa: PLE0704 (called while it is handled)
+
+
 class Batch:
     """Entries on their way in: which texts they need embedded, and how they look with their vectors.
 
-    Namespaces and given vectors are checked on construction, before anything is embedded or stored.
+    Their namespaces are checked on construction, before anything is embedded or stored.
     """
 
-    def __init__(self, entries: Iterable[EpisodicEntry], service: EmbeddingService, namespace: tuple[str, ...]) -> None:
+    def __init__(self, entries: Iterable[EpisodicEntry], namespace: tuple[str, ...]) -> None:
         self._entries = [_checked_entry(entry).within(namespace) for entry in entries]
-        for entry in self._entries:
-            if entry.embedding is not None:
-                service.check_vector(entry.embedding)
 
     @property
     def ids(self) -> list[str]:
@@ -251,12 +280,19 @@ class Batch:
         return [entry.id for entry in self._entries]
 
     @property
-    def texts(self) -> list[str]:
-        """Contents of the entries that carry no vector."""
+    def has_vectors(self) -> bool:
+        """Whether some entries came with a vector."""
+        return any(entry.embedding is not None for entry in self._entries)
+
+    def texts_for(self, service: EmbeddingService) -> list[str]:
+        """Return the contents of the entries that carry no vector, once those that others carry are checked."""
+        for entry in self._entries:
+            if entry.embedding is not None:
+                service.check_vector(entry.embedding)
         return [entry.content for entry in self._entries if entry.embedding is None]
 
     def finished(self, vectors: Matrix) -> Sequence[EpisodicEntry]:
-        """Return the entries, those without a vector with theirs from `vectors`, in the order of `texts`."""
+        """Return the entries, those without a vector with theirs from `vectors`, in the order of `texts_for`."""
         rows = iter(vectors)
         return [
             entry if entry.embedding is not None else entry.changed(embedding=_own(next(rows)))

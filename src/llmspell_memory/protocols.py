@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -122,10 +122,14 @@ class VectorsBeside(Protocol):
         """Return what share of an entry's k nearest this space shares with the one in use, for about `sample`."""
         ...
 
-    def take_over(self) -> bool:
+    def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
         """Make this the space in use, at once for all; False, and nothing changes, where a row has no vector.
 
         The former space's vectors stay, as vectors beside this one's.
+
+        Args:
+            embed: makes the vectors of the last few rows while writers are kept waiting, who else might always come
+                first; where too many lack one, they are left, and that is False, too.
         """
         ...
 
@@ -232,7 +236,7 @@ class EpisodicBackend(Protocol):
         ...
 
     def beside(self, space: EmbeddingSpace) -> VectorsBeside:
-        """Return vectors of another space for the same rows, begun if there are none; searches go on in the old one.
+        """Return vectors of another space for the same rows, of which there may be none yet; searches stay in the old.
 
         Raises:
             ConfigError: the space is in use already, or this backend cannot hold another.

@@ -1,8 +1,11 @@
-"""How alike two embedding spaces are: whether they find the same neighbours."""
+"""What backends have in common where a store moves from one embedding space to another."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+FEW: Final = 256
+"""Rows that may be embedded while writers wait."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.embeddings.cache import EmbeddingCache
     from llmspell_memory.protocols import EmbeddingKind, EmbeddingProvider
-    from llmspell_memory.types import EmbeddingSpace, Matrix, Metric, Vector
+    from llmspell_memory.types import BatchLimits, EmbeddingSpace, Matrix, Metric, Vector
 
 _log = logging.getLogger("llmspell_memory.embeddings")
 
@@ -104,6 +104,11 @@ class EmbeddingService:
     def provider(self) -> EmbeddingProvider:
         """Who embeds."""
         return self._provider
+
+    @property
+    def limits(self) -> BatchLimits:
+        """What the provider takes in one call."""
+        return self._limits
 
     @property
     def cache(self) -> EmbeddingCache | None:

@@ -8,7 +8,14 @@ from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats,
 from llmspell_memory.types.filter import Filter
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
-from llmspell_memory.types.reembedding import BesideCounts, RowText, SpaceCount
+from llmspell_memory.types.reembedding import (
+    BesideCounts,
+    ReembeddingEstimate,
+    ReembeddingProgress,
+    ReembeddingReport,
+    RowText,
+    SpaceCount,
+)
 from llmspell_memory.types.retention import Erased, ForgetReceipt, Removal, RetentionRule, SweepReport
 from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig
 from llmspell_memory.types.space import EmbeddingSpace, Metric
@@ -35,6 +42,9 @@ __all__ = [
     "Matrix",
     "MemoryStats",
     "Metric",
+    "ReembeddingEstimate",
+    "ReembeddingProgress",
+    "ReembeddingReport",
     "Removal",
     "RepairReport",
     "RetentionRule",

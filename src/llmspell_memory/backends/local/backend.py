@@ -60,7 +60,8 @@ class LocalBackend:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
         for entry in entries:
             checked_vector(entry, self.space, self.hnsw)
-        with self._rows as rows:
+        self._rows.check_open()
+        with self._rows.writing, self._rows as rows:
             check_space(rows.space, space)
             for entry in entries:
                 rows.put(entry)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmspell_memory.backends.local.rows import Feed, Rows
-from llmspell_memory.backends.overlap import overlap
+from llmspell_memory.backends.overlap import FEW, overlap
 from llmspell_memory.backends.view import IndexView
 from llmspell_memory.errors import ConfigError
 from llmspell_memory.types import BesideCounts
@@ -37,10 +37,10 @@ class VectorsBeside:
         self._rows = rows
         self._using = using
         self._adopt = adopt
+        self._fresh: View | None = None
         with rows:
             if rows.space == space:
                 raise ConfigError(f"the store holds vectors of {space} already")
-            rows.begin_beside(space)
 
     def counts(self) -> BesideCounts:
         """Return how many rows there are, how many lack a vector, and how long the texts of these are."""
@@ -76,7 +76,7 @@ class VectorsBeside:
         using, fresh = self._using(), self._built()
         using.catch_up()
         with self._rows as rows:
-            made = rows.beside[self.space]
+            made = rows.beside.get(self.space, {})
             labels = sorted(made)[:: max(1, len(made) // max(1, sample))][:sample]
             old = [rows.entries[label].embedding for label in labels]
             new = [made[label] for label in labels]
@@ -85,21 +85,40 @@ class VectorsBeside:
         return overlap((using, former), (fresh, latter), labels, k)
 
     def _built(self) -> IndexView[Rows]:
-        fresh = IndexView(self.space, self._using().hnsw, source=Feed(self._rows, self.space))
-        fresh.catch_up()
-        return fresh
+        if self._fresh is None:
+            self._fresh = IndexView(self.space, self._using().hnsw, source=Feed(self._rows, self.space))
+        self._fresh.catch_up()
+        return self._fresh
 
-    def take_over(self) -> bool:
-        """Make this space the one in use; False, and nothing changes, where a row has no vector."""
+    def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
+        """Make this space the one in use; False, and nothing changes, where a row has no vector.
+
+        Args:
+            embed: makes the vectors of the last few rows, while writers wait.
+        """
+        if embed is None:
+            return self._take_over()
+        self._built()  # most of it before anybody has to wait
+        with self._rows.writing:
+            few = self.missing(FEW + 1)
+            if len(few) > FEW:
+                return False
+            if few:
+                self.put(few, embed([text for _, _, text in few]))
+            return self._take_over()
+
+    def _take_over(self) -> bool:
         if self.counts().missing:
             return False
         fresh = self._built()
         with self._adopt() as adopt, self._using().lock, fresh.lock, self._rows as rows:
             if next(iter(rows.without(self.space)), None) is not None:
                 return False
+            rows.begin_beside(self.space)
             fresh.catch_up(rows)
             rows.use(self.space)
             adopt(fresh)
+        self._fresh = None
         return True
 
     def drop(self) -> None:

@@ -91,6 +91,7 @@ class Rows:
         self.space = space
         self.beside: dict[EmbeddingSpace, dict[int, Vector]] = {}  # of other spaces, each of its row's present text
         self._lock = threading.Lock()
+        self.writing = threading.Lock()  # taken first by who adds, and by whoever wants no texts added for a while
         self._birthplace = Birthplace()
         self._closed = False
         self.id = secrets.token_hex(16)
@@ -255,6 +256,7 @@ class Rows:
 
     def put_beside(self, space: EmbeddingSpace, vectors: dict[int, Vector]) -> None:
         """Put vectors of another space, by the labels of their rows."""
+        self.begin_beside(space)
         for label, vector in vectors.items():
             self.seq += 1
             self.beside[space][label] = vector
@@ -272,7 +274,7 @@ class Rows:
 
     def without(self, space: EmbeddingSpace) -> Iterator[int]:
         """Yield the labels of rows that have no vector of another space."""
-        made = self.beside[space]
+        made = self.beside.get(space, {})
         return (label for label in self.entries if label not in made)
 
     def use(self, space: EmbeddingSpace) -> None:

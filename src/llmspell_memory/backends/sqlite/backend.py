@@ -116,7 +116,7 @@ class SQLiteBackend:
         using = self._using
         check_space(using.space, space)
         vectors = [checked_vector(entry, using.space, using.view.hnsw) for entry in entries]
-        with self._write(using) as db:
+        with self._writing_vectors(using) as db:
             first = take_seqs(db, len(entries))
             others = [table for table in vector_tables(db) if table != using.sql.vectors]
             for seq, (entry, vector) in enumerate(zip(entries, vectors, strict=True), start=first):
@@ -127,17 +127,32 @@ class SQLiteBackend:
         self._follow(using)
 
     @contextmanager
-    def _write(self, using: SpaceView) -> Iterator[sqlite3.Connection]:
-        """A transaction that writes vectors of the space in use, if that is still in use."""
-        with self._connections.write() as db:
-            using.check_in_use(db)
-            yield db
+    def _writing_vectors(self, using: SpaceView) -> Iterator[sqlite3.Connection]:
+        """A transaction, if the store is still in this space."""
+        try:
+            with self._connections.write() as db:
+                using.check_in_use(db)
+                yield db
+        except SpaceChangedError:
+            with self._switching:  # where this process has moved it, that is to be seen when this is raised
+                raise
+
+    @contextmanager
+    def _reading_vectors(self) -> Iterator[tuple[SpaceView, sqlite3.Connection]]:
+        """The view of the space in use, and a transaction of a moment at which it is that."""
+        while True:
+            using = self._using
+            with self._connections.read() as db:
+                if using.is_in_use(db):
+                    yield using, db
+                    return
+                with self._switching:
+                    if self._using is using:  # others have moved it
+                        using.check_in_use(db)
 
     def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
-        using = self._using
-        with self._connections.read() as db:
-            using.check_in_use(db)
+        with self._reading_vectors() as (using, db):
             clause, parameters = present(db, where)
             rows = db.execute(using.sql.scan.format(where=clause), (*parameters, -1 if limit is None else limit))
             while page := rows.fetchmany(PAGE):
@@ -160,9 +175,7 @@ class SQLiteBackend:
 
     def changes(self, since: int, *, limit: int = PAGE) -> RowChanges:
         """Return what happened to rows after a sequence number."""
-        using = self._using
-        with self._connections.read() as db:
-            using.check_in_use(db)
+        with self._reading_vectors() as (using, db):
             rows = db.execute(using.sql.told, (since, limit)).fetchall()
             buried = db.execute(using.sql.buried, (since, limit)).fetchall() if since else []
             ends = [page[-1][at] for page, at in ((rows, -1), (buried, 0)) if len(page) == limit]

@@ -85,9 +85,13 @@ class SpaceView:
         hnsw, told = self.view.hnsw, self._on_progress
         return SpaceView(self._connections, number, space, hnsw=hnsw, saved=False, on_progress=told)
 
+    def is_in_use(self, db: sqlite3.Connection) -> bool:
+        """Say whether this is the space that the store is in."""
+        return db.execute(self.sql.moment).fetchone() is not None
+
     def check_in_use(self, db: sqlite3.Connection) -> None:
         """Raise a SpaceChangedError where the store has been moved to another space."""
-        if db.execute(self.sql.moment).fetchone() is None:
+        if not self.is_in_use(db):
             raise SpaceChangedError(
                 f"{self._path} holds vectors of another embedding space than {self.space} by now; open it anew with "
                 "the embedding service that it was moved to"

@@ -7,9 +7,10 @@ row goes, it is dropped. So nothing need be followed: what is missing is what ha
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from llmspell_memory.backends.overlap import overlap
+from llmspell_memory.backends.overlap import FEW, overlap
 from llmspell_memory.backends.sqlite.connection import translated
 from llmspell_memory.backends.sqlite.feed import take_seqs
 from llmspell_memory.backends.sqlite.rows import packed_vector, unpacked_vectors
@@ -35,7 +36,7 @@ class VectorsBeside:
 
     Args:
         connections: to the store.
-        space: of the vectors; a table is made for it where there is none.
+        space: of the vectors; a table is made for it when the first ones are put.
         using: returns the view of the space in use.
         adopt: gives what makes another view that one.
 
@@ -58,12 +59,23 @@ class VectorsBeside:
         self._fresh: SpaceView | None = None
         if using().space == space:
             raise ConfigError(f"the store holds vectors of {space} already")
-        with connections.write() as db:
-            known = {one: number for number, one in recorded_spaces(db).items()}
-            self._number = known.get(space) or record_space(db, space)
-        self._table = table_of(self._number)
-        has_one = f"SELECT 1 FROM {self._table} AS beside WHERE beside.label = entries.label"  # noqa: S608 (our own name)
-        self._without = f"FROM entries WHERE NOT EXISTS ({has_one})"
+        with connections.read() as db:
+            self._number = self._recorded(db)
+
+    def _recorded(self, db: sqlite3.Connection) -> int | None:
+        """Return the number of the space; None where there are no vectors of it yet."""
+        return next((number for number, one in recorded_spaces(db).items() if one == self.space), None)
+
+    def _begun(self, db: sqlite3.Connection) -> int:
+        """Return the number of the space, whose table is made where there is none."""
+        return self._recorded(db) or record_space(db, self.space)
+
+    @property
+    def _without(self) -> str:
+        if self._number is None:
+            return "FROM entries WHERE TRUE"
+        has_one = f"SELECT 1 FROM {table_of(self._number)} AS one WHERE one.label = entries.label"  # noqa: S608 (our name)
+        return f"FROM entries WHERE NOT EXISTS ({has_one})"
 
     def counts(self) -> BesideCounts:
         """Return how many rows there are, how many lack a vector, and how long the texts of these are."""
@@ -77,33 +89,45 @@ class VectorsBeside:
 
     def missing(self, limit: int, *, after: int = -1) -> list[RowText]:
         """Return rows that have no vector: label, number of the last change, and text; in the order of their labels."""
-        sql = f"SELECT label, seq, content {self._without} AND label > ? ORDER BY label LIMIT ?"
-        return self._connections.fetch(sql, (after, limit))
+        return self._connections.fetch(self._missing, (after, limit))
+
+    @property
+    def _missing(self) -> str:
+        return f"SELECT label, seq, content {self._without} AND label > ? ORDER BY label LIMIT ?"
 
     def put(self, rows: Sequence[RowText], vectors: Matrix) -> int:
         """Store the vectors of `rows`, all or none, and return how many; a row that has changed meanwhile gets none."""
+        with self._connections.write() as db:
+            number = self._begun(db)
+            put = self._put(db, number, rows, vectors)
+        self._number = number
+        return put
+
+    def _put(self, db: sqlite3.Connection, number: int, rows: Sequence[RowText], vectors: Matrix) -> int:
         sql = (
-            f"INSERT OR REPLACE INTO {self._table} (label, seq, vector)"  # noqa: S608 (a name of our own)
+            f"INSERT OR REPLACE INTO {table_of(number)} (label, seq, vector)"  # noqa: S608 (a name of our own)
             " SELECT label, ?, ? FROM entries WHERE label = ? AND seq = ?"
         )
-        with self._connections.write() as db:
-            first = take_seqs(db, len(rows))
-            values = (
-                (seq, packed_vector(vector), label, at)
-                for seq, ((label, at, _), vector) in enumerate(zip(rows, vectors, strict=True), start=first)
-            )
-            return int(db.executemany(sql, values).rowcount)
+        first = take_seqs(db, len(rows))
+        values = [
+            (seq, packed_vector(vector), label, at)
+            for seq, ((label, at, _), vector) in enumerate(zip(rows, vectors, strict=True), start=first)
+        ]
+        return int(db.executemany(sql, values).rowcount)
 
     def overlap(self, sample: int, k: int) -> list[float]:
         """Return what share of an entry's k nearest is the same in both spaces, for each of about `sample` entries."""
-        using, fresh = self._using(), self._built()
+        if self._number is None:
+            return []
+        using, fresh = self._using(), self._built(self._number)
         using.view.catch_up()
+        table = table_of(self._number)
+        every = f"SELECT label, row_number() OVER (ORDER BY label) AS n FROM {table}"  # noqa: S608 (a name of our own)
         with self._connections.read() as db:
-            (count,) = db.execute(f"SELECT count(*) FROM {self._table}").fetchone()  # noqa: S608 (a name of our own)
+            (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
             pairs = db.execute(
-                f"SELECT label, a.vector, b.vector FROM {using.sql.vectors} AS a JOIN {self._table} AS b USING (label)"  # noqa: S608
-                f" WHERE label IN (SELECT label FROM (SELECT label, row_number() OVER (ORDER BY label) AS n"
-                f" FROM {self._table}) WHERE n % ? = 0) LIMIT ?",
+                f"SELECT label, a.vector, b.vector FROM {using.sql.vectors} AS a JOIN {table} AS b USING (label)"  # noqa: S608
+                f" WHERE label IN (SELECT label FROM ({every}) WHERE n % ? = 0) LIMIT ?",
                 (max(1, count // max(1, sample)), sample),
             ).fetchall()
         labels = [label for label, _, _ in pairs]
@@ -111,27 +135,37 @@ class VectorsBeside:
         new = unpacked_vectors([(label, blob) for label, _, blob in pairs], self.space.dimensions)
         return overlap((using.view, old), (fresh.view, new), labels, k)
 
-    def _built(self) -> SpaceView:
+    def _built(self, number: int) -> SpaceView:
         if self._fresh is None:
-            self._fresh = self._using().of(self._number, self.space)
+            self._fresh = self._using().of(number, self.space)
         with translated(self._connections.path):
             self._fresh.view.catch_up()
         return self._fresh
 
-    def take_over(self) -> bool:
+    def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
         """Make this space the one in use, at once for everybody; False, and nothing changes, where a row has no vector.
 
         Who had the store open in another process is told by a SpaceChangedError.
+
+        Args:
+            embed: makes the vectors of the last few rows, while writers wait.
         """
-        if self.counts().missing:
+        if embed is None and self.counts().missing:
             return False
-        fresh = self._built()
-        with self._adopt() as adopt:
+        with self._connections.write() as db:
+            number = self._begun(db)
+        self._number = number
+        fresh = self._built(number)
+        with ExitStack() as switching:
             with self._connections.write() as db:
-                if db.execute(f"SELECT 1 {self._without} LIMIT 1").fetchone():
+                rows = db.execute(self._missing, (-1, FEW + 1)).fetchall()
+                if rows and (embed is None or len(rows) > FEW):
                     return False
+                if rows and embed is not None:
+                    self._put(db, number, rows, embed([text for _, _, text in rows]))
                 fresh.view.catch_up(db)
-                db.execute("UPDATE state SET space = ?", (self._number,))
+                adopt = switching.enter_context(self._adopt())
+                db.execute("UPDATE state SET space = ?", (number,))
             adopt(fresh)
         self._fresh = None
         fresh.save_index()
@@ -144,11 +178,15 @@ class VectorsBeside:
             ConfigError: it is in use.
         """
         with self._connections.write() as db:
-            if db.execute("SELECT space FROM state").fetchone()[0] == self._number:
+            number = self._recorded(db)
+            if number is None:
+                return
+            if db.execute("SELECT space FROM state").fetchone()[0] == number:
                 raise ConfigError(f"the vectors of {self.space} are in use; move the store to another space first")
-            db.execute(f"DROP TABLE {self._table}")
-            db.execute("DELETE FROM spaces WHERE id = ?", (self._number,))
-            db.execute("DELETE FROM snapshots WHERE space = ?", (self._number,))
+            db.execute(f"DROP TABLE {table_of(number)}")
+            db.execute("DELETE FROM spaces WHERE id = ?", (number,))
+            db.execute("DELETE FROM snapshots WHERE space = ?", (number,))
+            self._number = None
         try:
             self._connections.rewrite(wait=0.0)
         except StorageError as error:

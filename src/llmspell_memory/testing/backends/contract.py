@@ -17,6 +17,7 @@ from llmspell_memory.testing.backends.material import DIMENSIONS, contents, entr
 from llmspell_memory.testing.backends.retention import RetentionContract
 from llmspell_memory.testing.backends.rows import RowsContract
 from llmspell_memory.testing.backends.searching import SearchContract
+from llmspell_memory.testing.backends.spaces import SpacesContract
 from llmspell_memory.testing.backends.views import ViewContract
 from llmspell_memory.types import Filter
 
@@ -64,7 +65,7 @@ class EntriesContract(
         return memory.namespace
 
 
-class BackendContract(EntriesContract, ViewContract, NotesContract):
+class BackendContract(EntriesContract, ViewContract, NotesContract, SpacesContract):
     """Derive, implement `make`, and let pytest collect the class."""
 
 
