@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from llmspell_memory import DefaultMemoryManager
+from llmspell_memory import DefaultMemoryManager, SpaceChangedError
 from tests.faults.harness import schema_1
-from tests.faults.harness.history import History, Row, compared, compared_backup, config, no_trace, shown, told
+from tests.faults.harness.history import (
+    History,
+    Row,
+    compared,
+    compared_backup,
+    config,
+    no_trace,
+    service_of,
+    shown,
+    told,
+)
 from tests.faults.harness.writers import Writers, compiled
 
 if TYPE_CHECKING:
@@ -106,6 +116,12 @@ POINTS: Final = [
     Point("a backup: before its sync", "sync", ".backup.db.new-*", "before", ["backup"]),
     Point("a backup: before it has its name", "link", "backup.db", "before", ["backup"]),
     Point("a backup: after it has its name", "link", "backup.db", "after", ["backup"]),
+    Point("a move to another space: before vectors commit", "commit", LOG, "before", ["reembed"], most=5),
+    Point("a move to another space: after vectors commit", "commit", LOG, "after", ["reembed"], most=5),
+    Point("a move to another space: some write to the log", "write", LOG, "amid", ["reembed"], most=60),
+    Point("a move to another space: halfway through the rows", "progress", "", "", ["reembed"], most=8, store="large"),
+    Point("a space is dropped: some write to the log", "write", LOG, "amid", ["reembed", "drop_space"], most=80),
+    Point("a space is dropped: any call", "any", "*", "before", ["reembed", "drop_space"], most=120),
     Point("migration: some write to the log", "write", LOG, "amid", ["add"], most=8, store="old"),
     Point("migration: before it commits", "commit", LOG, "before", ["add"], store="old"),
     Point("migration: after it commits", "commit", LOG, "after", ["add"], store="old"),
@@ -116,7 +132,7 @@ POINTS: Final = [
     Point("a new store: any call", "any", "*", "before", ["add"], most=60, store="new"),
 ]
 
-SHORT, LONG = 80, 1000
+SHORT, LONG = 90, 1000
 
 DURABILITY: Final = ["normal", "full"]
 
@@ -226,7 +242,11 @@ class Campaign:
         if forgot and reader is None:  # to read the file and close it would take this process's locks away
             no_trace(path.parent, history.erased)
         if reader:
-            shown(reader, history.allowed)
+            if reader.service is service_of(path):
+                shown(reader, history.allowed)
+            else:
+                with pytest.raises(SpaceChangedError):
+                    shown(reader, history.allowed)
             reader.close()
             self.counts["elsewhere"] += 1
         looked_at = path

@@ -16,6 +16,7 @@ from llmspell_memory.cli.commands.care import backup, check, repair
 from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
+from llmspell_memory.cli.commands.reembed import reembed
 from llmspell_memory.cli.commands.search import search
 from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
@@ -132,6 +133,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "backup": (backup, "Copy the store while it is in use."),
     "check": (check, "Look for damage."),
     "repair": (repair, "Make a new store from a damaged one."),
+    "reembed": (reembed, "Move to another embedding model."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():

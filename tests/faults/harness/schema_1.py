@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from tests.faults.harness.history import LONG_AGO, SERVICE, State, made
+from tests.faults.harness.history import LONG_AGO, SERVICES, State, made, vector_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ COMMIT;
 
 def make(path: Path, state: State) -> None:
     """Make a store of schema 1 with these rows."""
-    space = SERVICE.space
+    space = SERVICES[0].space
     moment = int(LONG_AGO.timestamp()) * 1_000_000
     with closing(sqlite3.connect(path)) as db:
         db.executescript(TABLES)
@@ -45,8 +45,8 @@ def make(path: Path, state: State) -> None:
             db.execute("INSERT INTO spaces VALUES (?, ?, ?, ?, ?)", values)
             for label, (name, row) in enumerate(state.items(), start=1):
                 entry = made(name, row)
-                assert entry.embedding is not None
+                vector = vector_of(name, row.version, SERVICES[0])
                 metadata = f'{{"version":{row.version}}}'
                 told = (entry.session_id, entry.role, entry.content, moment, moment, metadata, int(row.processed))
                 db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (label, b"", name, *told))
-                db.execute("INSERT INTO vectors_1 VALUES (?, ?, ?)", (label, label, entry.embedding.tobytes()))
+                db.execute("INSERT INTO vectors_1 VALUES (?, ?, ?)", (label, label, vector.tobytes()))

@@ -14,13 +14,14 @@ import random
 import signal
 import sys
 import traceback
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from llmspell_memory import DefaultMemoryManager, EpisodicBackendType, Filter, HNSWConfig
 from llmspell_memory.operations import backup
-from tests.faults.harness.history import ALL, Row, State, after, backup_of, config, made
+from tests.faults.harness.history import ALL, SERVICES, Row, State, after, backup_of, config, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ RANDOM = {
     "rebuild": 1,
     "backup": 2,
     "switch": 2,
+    "reembed": 1,
+    "drop_space": 1,
 }
 """How often each operation comes where they come at random."""
 
@@ -219,6 +222,14 @@ class Writer:
     def switch(self) -> None:
         view = EpisodicBackendType.IN_MEMORY if self.manager.backend.hnsw else EpisodicBackendType.HNSW
         self.do({"begin": "switch"}, lambda: self.manager.switch_backend(view, hnsw=HNSWConfig(m=8)))
+
+    def reembed(self) -> None:
+        other = next(one for one in SERVICES if one.space != self.manager.service.space)
+        self.do({"begin": "reembed"}, lambda: self.manager.reembed(other, sample=3).wait())
+
+    def drop_space(self) -> None:
+        for kept in self.manager.stats().beside:
+            self.do({"begin": "drop_space"}, partial(self.manager.drop_space, kept.space))
 
 
 def write(job: Job) -> int:
