@@ -6,7 +6,9 @@ the last run into the pages that show it.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 import tempfile
 from functools import partial
@@ -52,15 +54,40 @@ def rows(data: Data, size: int, folder: Path) -> Iterator[dict[str, Any]]:
                 found = ids(manager.episodic, queries)
                 truth = truth or found
                 stats = manager.stats()
-                yield {
+                row = {
                     "size": size,
                     "rows": stats.rows,
                     "backend": stats.backend,
                     "recall": round(sum(len(a & b) for a, b in zip(found, truth, strict=True)) / (K * len(queries)), 4),
                     **microseconds(partial(manager.episodic.search, k=K), queries),
                     "index_bytes": stats.index.memory_bytes,
-                    "disk_bytes": stats.disk_bytes,
+                    "memory_bytes": stats.memory_bytes,
                 }
+            yield row | {"disk_bytes": on_disk(path)}
+
+
+def on_disk(path: Path | None) -> int:
+    """Return what a closed store takes, its saved index included."""
+    return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*")) if path else 0
+
+
+def crossover(found: list[dict[str, Any]], kind: str) -> float | None:
+    """Return from how many entries on HNSW is the quicker, between the sizes measured; None where it is from the first.
+
+    Both times are taken to be powers of the number of entries between two sizes.
+    """
+    times = {
+        size: [
+            next(one["p50"] for one in found if (one["size"], one["rows"], one["backend"]) == (size, kind, view))
+            for view in ("InMemory", "HNSW")
+        ]
+        for size in sorted({one["size"] for one in found})
+    }
+    for (low, (exact, graph)), (high, (next_exact, next_graph)) in itertools.pairwise(times.items()):
+        if exact < graph and next_exact >= next_graph:
+            behind, ahead = math.log(graph / exact), math.log(next_exact / next_graph)
+            return float(low * (high / low) ** (behind / (behind + ahead)))
+    return None
 
 
 def table(result: dict[str, Any]) -> str:
@@ -69,15 +96,23 @@ def table(result: dict[str, Any]) -> str:
         f"Top {K} through `EpisodicMemory.search(vector)`, whole entries returned, embedding not included. Measured by",
         f"`make bench-backend-search` on {result['machine']}; vectors: {result['data']}.",
         "",
-        "| entries | rows | view | recall@10 | p50 µs | p95 µs | index bytes an entry | on disk |",
-        "|---:|---|---|---:|---:|---:|---:|---:|",
+        "| entries | rows | view | recall@10 | p50 µs | p95 µs | index bytes an entry | in memory | on disk |",
+        "|---:|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in result["rows"]:
         disk = f"{row['disk_bytes'] / 1e6:.1f} MB" if row["disk_bytes"] else "-"
         lines.append(
             f"| {row['size']:,} | {row['rows']} | {row['backend']} | {row['recall']:.3f} | {row['p50']:,.0f} |"
-            f" {row['p95']:,.0f} | {row['index_bytes'] / row['size']:,.0f} | {disk} |"
+            f" {row['p95']:,.0f} | {row['index_bytes'] / row['size']:,.0f} |"
+            f" {row['memory_bytes'] / 1e6:,.1f} MB | {disk} |"
         )
+    words = {"ram": "with rows in RAM", "sqlite": "in a file"}
+    where = {kind: crossover(result["rows"], kind) for kind in words}
+    told = [
+        f"from {size:,.0f} entries {words[kind]}" if size else f"at every size {words[kind]}"
+        for kind, size in where.items()
+    ]
+    lines += ["", f"By the median HNSW is the quicker {' and '.join(told)}."]
     return "\n".join(lines) + "\n"
 
 
