@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmspell_memory.types import Durability
+
+_NOT_CHOSEN: Final = HNSWConfig()
+"""The default of a configuration, told from parameters that were chosen by being this very object."""
 
 
 class EpisodicBackendType(Enum):
@@ -39,7 +42,9 @@ class MemoryConfig:
     Attributes:
         backend: exact or HNSW search.
         service: makes vectors. HNSW needs one; without one, exact search falls back on `HashingProvider`.
-        hnsw: parameters of the HNSW index; of no effect on exact search.
+        hnsw: parameters of the HNSW index; of no effect on exact search. Left out, they are those that
+            `DefaultMemoryManager.tune` has recorded in the store, if it has, and else the default; given, be it as
+            `HNSWConfig()`, they are those given.
         path: SQLite file that keeps the rows; None keeps them in RAM only.
         warm: load or build the index while opening; otherwise at the first search.
         durability: with "normal", what a call has written survives the death of the process; with "full" a power cut,
@@ -54,7 +59,7 @@ class MemoryConfig:
 
     backend: EpisodicBackendType = EpisodicBackendType.IN_MEMORY
     service: EmbeddingService | None = None
-    hnsw: HNSWConfig = field(default_factory=HNSWConfig)
+    hnsw: HNSWConfig = _NOT_CHOSEN
     path: Path | None = None
     warm: bool = True
     durability: Durability = "normal"
@@ -79,6 +84,11 @@ class MemoryConfig:
         if self.path is not None:
             object.__setattr__(self, "path", _checked_path(self.path))
 
+    @property
+    def hnsw_chosen(self) -> bool:
+        """Whether `hnsw` was given; otherwise what tuning has recorded in the store comes before it."""
+        return self.hnsw is not _NOT_CHOSEN
+
     @classmethod
     def for_testing(cls) -> Self:
         """Return exact search in RAM with a deterministic offline embedding: quick, and the same every time."""
@@ -98,7 +108,7 @@ class MemoryConfig:
         return replace(self, service=service)
 
     def with_hnsw_config(self, hnsw: HNSWConfig) -> Self:
-        """Return a copy with other parameters of the HNSW index."""
+        """Return a copy with these parameters of the HNSW index, whatever tuning has recorded in the store."""
         return replace(self, hnsw=hnsw)
 
     def with_path(self, path: str | os.PathLike[str] | None) -> Self:

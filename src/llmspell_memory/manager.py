@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Self
 
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
+from llmspell_memory.backends.tuned import NOTE, read_tuned, tuned_or
 from llmspell_memory.config import EpisodicBackendType, MemoryConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.embeddings.services import Services
@@ -89,9 +90,6 @@ class DefaultMemoryManager:
             logger.info(
                 "HNSW backend using embedding service: %s, dimensions: %d", service.space.provider, service.dimensions
             )
-            logger.info(
-                "HNSW parameters: m=%d, ef_construction=%d, ef_search=%d", hnsw.m, hnsw.ef_construction, hnsw.ef_search
-            )
         backend: EpisodicBackend
         if config.path is None:
             backend = LocalBackend(service.space, hnsw=hnsw)
@@ -100,10 +98,13 @@ class DefaultMemoryManager:
                 config.path,
                 service.space,
                 hnsw=hnsw,
+                tuned=not config.hnsw_chosen,
                 warm=config.warm,
                 durability=config.durability,
                 on_progress=config.on_progress,
             )
+        if backend.hnsw:
+            _tell_parameters(backend, backend.hnsw, chosen=config.hnsw_chosen)
         return cls(backend, service, retention=config.retention)
 
     def scoped(self, *segments: str) -> Self:
@@ -184,9 +185,13 @@ class DefaultMemoryManager:
 
         Args:
             backend: the view to change to.
-            hnsw: parameters for HNSW, the defaults when None; of no effect on exact search.
+            hnsw: parameters for HNSW; when None, those that `tune` has recorded in the store, or else the defaults. Of
+                no effect on exact search.
         """
-        self._backend.configure((hnsw or HNSWConfig()) if backend is EpisodicBackendType.HNSW else None)
+        if backend is not EpisodicBackendType.HNSW:
+            self._backend.configure(None)
+        else:
+            self._backend.configure(hnsw or tuned_or(HNSWConfig(), self._backend.read_note(NOTE)))
 
     def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
         """Make the HNSW index again from the stored vectors, with other parameters if given; nothing is embedded.
@@ -266,3 +271,10 @@ class DefaultMemoryManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _tell_parameters(backend: EpisodicBackend, hnsw: HNSWConfig, *, chosen: bool) -> None:
+    logger.info("HNSW parameters: m=%d, ef_construction=%d, ef_search=%d", hnsw.m, hnsw.ef_construction, hnsw.ef_search)
+    tuned = read_tuned(backend.read_note(NOTE)) if chosen else None
+    if tuned and tuned.hnsw != hnsw:
+        logger.info("These were given; those that tuning has recorded in the store wait: %s", tuned.hnsw)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.local.beside import VectorsBeside
 from llmspell_memory.backends.local.rows import ALL, Feed, Rows
@@ -19,7 +21,9 @@ from llmspell_memory.types.entry import own
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+    from llmspell_memory.backends.view import Index
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Matrix, Vector
+    from llmspell_memory.types.arrays import Labels
 
 _ENTRY_BYTES = 900
 """A row's objects beside its texts and vector, measured with tracemalloc on CPython 3.11."""
@@ -192,6 +196,24 @@ class LocalBackend:
 
         with self._switching:
             yield adopted
+
+    def index(self) -> Index:
+        """Return the index that answers searches, up to date: to measure it, not to change it."""
+        self._rows.check_open()
+        self._view.catch_up()
+        return self._view.index
+
+    def labels(self, where: Filter) -> Labels:
+        """Return the numbers by which the index knows the entries that match, in order."""
+        with self._rows as rows:
+            return np.array(sorted(rows.matching(where)), np.int64)
+
+    def vectors(self, labels: Labels) -> tuple[Labels, Matrix]:
+        """Return the vectors of those of the labels that are there, with their labels, in any order."""
+        with self._rows as rows:
+            there = [label for label in labels.tolist() if label in rows.entries]
+            vectors = [rows.entries[label].embedding for label in there]
+        return np.array(there, np.int64), np.array(vectors, np.float32).reshape(len(there), self.space.dimensions)
 
     def stats(self) -> BackendStats:
         """Return figures about rows and index; the rows' bytes are estimated from their texts."""

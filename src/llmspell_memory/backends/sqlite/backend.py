@@ -24,6 +24,7 @@ from llmspell_memory.backends.sqlite.rows import (
 from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
 from llmspell_memory.backends.sqlite.space_view import PAGE, SpaceView, Wanted, present
 from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside, drop_outdated, vector_tables
+from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
 from llmspell_memory.types import BackendStats, Erased, RowChanges, SessionSummary
 from llmspell_memory.types.settings import checked_durability
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
 
-    from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, Hit, HNSWConfig, Vector
+    from llmspell_memory.backends.view import Index
+    from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, Hit, HNSWConfig, Matrix, Vector
+    from llmspell_memory.types.arrays import Labels
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class SQLiteBackend:
         path: of the file, made when it does not exist; beside it stand its write-ahead log and shared memory.
         space: of the vectors; recorded in a new file, compared with the record of an old one. None: as recorded.
         hnsw: parameters of an HNSW index; None for exact search.
+        tuned: take the parameters that tuning has recorded in the store instead of `hnsw`, where there are any.
         warm: load or build the index now; otherwise at the first search.
         durability: with "normal", what a call has written survives the death of the process; with "full" a power cut,
             too, at the price of a wait for the disk in every write.
@@ -61,6 +65,7 @@ class SQLiteBackend:
         space: EmbeddingSpace | None = None,
         *,
         hnsw: HNSWConfig | None = None,
+        tuned: bool = False,
         warm: bool = True,
         durability: Durability = "normal",
         on_progress: Callable[[int, int], object] | None = None,
@@ -80,6 +85,8 @@ class SQLiteBackend:
             if settled is None:
                 with self._connections.write() as db:
                     settled = settle(db, space, name=name)
+            if hnsw and tuned:
+                hnsw = tuned_or(hnsw, self.read_note(NOTE), settled[1])
             self._using = SpaceView(self._connections, *settled, hnsw=hnsw, on_progress=on_progress)
             self._switching = threading.Lock()
             self._warm = warm
@@ -320,6 +327,20 @@ class SQLiteBackend:
 
         with self._switching:
             yield adopted
+
+    def index(self) -> Index:
+        """Return the index that answers searches, up to date: to measure it, not to change it."""
+        self._connections.check_open()
+        self._warm = True
+        return self._using.index_now()
+
+    def labels(self, where: Filter) -> Labels:
+        """Return the numbers by which the index knows the entries that match, in order."""
+        return self._using.labels(where)
+
+    def vectors(self, labels: Labels) -> tuple[Labels, Matrix]:
+        """Return the vectors of those of the labels that are there, with their labels, in any order."""
+        return self._using.vectors(labels)
 
     def stats(self) -> BackendStats:
         """Return figures about rows, index and file."""

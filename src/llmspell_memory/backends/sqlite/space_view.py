@@ -13,7 +13,7 @@ from llmspell_memory.backends.sqlite.connection import translated
 from llmspell_memory.backends.sqlite.feed import Feed, last_seq
 from llmspell_memory.backends.sqlite.index_file import IndexFile
 from llmspell_memory.backends.sqlite.recent import RecentEntries
-from llmspell_memory.backends.sqlite.rows import microseconds, to_entry
+from llmspell_memory.backends.sqlite.rows import microseconds, to_entry, told_as_damage, unpacked_vectors
 from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import IndexView
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from llmspell_memory.backends.sqlite.connection import Connections
     from llmspell_memory.backends.sqlite.where import Parameter
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Vector
+    from llmspell_memory.backends.view import Index
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Matrix, Vector
     from llmspell_memory.types.arrays import Labels
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,34 @@ class SpaceView:
         """Let go of everything in memory."""
         self.view.release()
         self.recent.clear()
+
+    # --- for those who measure --------------------------------------------------------------------------------------
+
+    def index_now(self) -> Index:
+        """Return the index, up to date."""
+        with translated(self._path):
+            self.view.catch_up()
+        return self.view.index
+
+    def labels(self, where: Filter) -> Labels:
+        """Return the labels of the entries that match, in order."""
+        with self._connections.read() as db:
+            clause, parameters = present(db, where)
+            rows = db.execute(f"SELECT label FROM entries WHERE {clause} ORDER BY label", parameters).fetchall()  # noqa: S608 (bound)
+        return np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
+
+    def vectors(self, labels: Labels) -> tuple[Labels, Matrix]:
+        """Return the vectors of those of the labels that are there, with their labels."""
+        wanted = labels.tolist()
+        rows: list[tuple[int, bytes]] = []
+        with self._connections.read() as db:
+            self.check_in_use(db)
+            for start in range(0, len(wanted), PAGE):
+                page = wanted[start : start + PAGE]
+                rows += db.execute(self.sql.vectors_of(len(page)), page).fetchall()
+        with told_as_damage(self._path):
+            matrix = unpacked_vectors(rows, self.space.dimensions)
+        return np.array([label for label, _ in rows], np.int64), matrix
 
     # --- searches ---------------------------------------------------------------------------------------------------
 

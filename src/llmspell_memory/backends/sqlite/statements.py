@@ -24,6 +24,7 @@ class Statements:
         moment = f"({self.moment}), ({self.next_expiry})"
         self._some = row.replace("vector FROM", f"vector, label, {moment} FROM")
         self._none = f"SELECT {moment}"
+        self._vectors = f"SELECT label, vector FROM {vectors}"  # noqa: S608
         self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
         self.put_entry = (
             f"INSERT INTO entries ({COLUMNS}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -65,3 +66,7 @@ class Statements:
     def some(self, count: int) -> str:
         """Rows of `count` labels, each with its label, the moment it was read at, and when the next entry expires."""
         return f"{self._some} WHERE label IN ({', '.join('?' * count)})" if count else self._none
+
+    def vectors_of(self, count: int) -> str:
+        """The vectors of `count` labels, each after its label."""
+        return f"{self._vectors} WHERE label IN ({', '.join('?' * count)})"
