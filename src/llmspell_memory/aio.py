@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from llmspell_memory.config import EpisodicBackendType, MemoryConfig
     from llmspell_memory.embeddings import EmbeddingService
+    from llmspell_memory.operations.advice import Advice
     from llmspell_memory.operations.reembed import Reembedding
+    from llmspell_memory.operations.tune_report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import (
         EmbeddingSpace,
@@ -289,6 +291,37 @@ class AsyncMemoryManager:
     async def drop_space(self, space: EmbeddingSpace) -> None:
         """See `DefaultMemoryManager.drop_space`."""
         await asyncio.to_thread(self._sync.drop_space, space)
+
+    async def tune(
+        self,
+        *,
+        target_recall: float | None = None,
+        target_p95_us: float | None = None,
+        k: int | None = None,
+        queries: Iterable[str | ArrayLike] | None = None,
+        sample: int = 1_000,
+        where: Filter = _EVERYTHING,
+        builds: bool | Iterable[HNSWConfig] = False,
+        apply: bool = False,
+        on_progress: Callable[[str, int, int], object] | None = None,
+    ) -> TuneReport:
+        """See `DefaultMemoryManager.tune`; measured in a thread, so other tasks make times longer than they are."""
+        return await asyncio.to_thread(
+            self._sync.tune,
+            target_recall=target_recall,
+            target_p95_us=target_p95_us,
+            k=k,
+            queries=queries,
+            sample=sample,
+            where=where,
+            builds=builds,
+            apply=apply,
+            on_progress=on_progress,
+        )
+
+    async def advise(self, *, k: int = 10, on_progress: Callable[[str, int, int], object] | None = None) -> Advice:
+        """See `DefaultMemoryManager.advise`; measured in a thread."""
+        return await asyncio.to_thread(self._sync.advise, k=k, on_progress=on_progress)
 
     async def close(self) -> None:
         """See `DefaultMemoryManager.close`; waits for writes that were begun."""

@@ -14,15 +14,23 @@ from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.operations.reembed import Reembedding, estimate
-from llmspell_memory.types import HNSWConfig, MemoryStats
+from llmspell_memory.types import Filter, HNSWConfig, MemoryStats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
+    from numpy.typing import ArrayLike
+
+    from llmspell_memory.operations.advice import Advice
+    from llmspell_memory.operations.queries import Recorded
+    from llmspell_memory.operations.tune_report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, ReembeddingEstimate, RetentionRule, SweepReport
 
 logger = logging.getLogger(__name__)
+
+_EVERYTHING = Filter()
 
 
 class DefaultMemoryManager:
@@ -251,6 +259,81 @@ class DefaultMemoryManager:
             names = ", ".join(map(str, kept)) or "none"
             raise InputError(f"no vectors of {space} are kept beside those of {self._backend.space}, but: {names}")
         self._backend.beside(space).drop()
+
+    def tune(
+        self,
+        *,
+        target_recall: float | None = None,
+        target_p95_us: float | None = None,
+        k: int | None = None,
+        queries: Iterable[str | ArrayLike] | None = None,
+        sample: int = 1_000,
+        where: Filter = _EVERYTHING,
+        builds: bool | Iterable[HNSWConfig] = False,
+        apply: bool = False,
+        on_progress: Callable[[str, int, int], object] | None = None,
+    ) -> TuneReport:
+        """Measure recall against latency on this memory's data, and name the cheapest parameters that meet a target.
+
+        Searches and writes go on meanwhile. Without `queries`, searches that were made and recorded are taken, or else
+        queries made from stored entries.
+
+        Args:
+            target_recall: the least recall, above 0 up to 1.
+            target_p95_us: the most that the 95th percentile of a search of the index may be, in microseconds. Give one
+                of the two.
+            k: how many hits a query asks for; when None, as many as most recorded ones did, or 10.
+            queries: texts and vectors to measure with.
+            sample: how many recorded queries, or stored entries, are taken at most.
+            where: a filter for given queries and those made from entries.
+            builds: True also tries graphs of other m and ef_construction, built beside the live index; a collection of
+                HNSWConfig tries those. One trial index at a time is in memory.
+            apply: put the chosen parameters in force, by a rebuild where they are of another graph, and record them in
+                the store for later openings. Nothing is applied where the target is not met.
+            on_progress: called with what is being done, how much of it is done, and how much there is.
+
+        Raises:
+            ConfigError: not exactly one target; or the search is exact, so that there is nothing to tune without
+                `builds`; or the memory is scoped; or what was measured under a filter is to be applied.
+            InputError: a query, `k`, `sample` or `where` is not acceptable.
+            EmbeddingError: a query could not be embedded.
+        """
+        from llmspell_memory.operations.tuning import tune  # noqa: PLC0415 (few processes tune)
+
+        return tune(
+            self._backend,
+            self.service,
+            target_recall=target_recall,
+            target_p95_us=target_p95_us,
+            k=k,
+            queries=queries,
+            recorded=self._recorded(),
+            sample=sample,
+            where=where,
+            builds=builds,
+            apply=apply,
+            on_progress=on_progress,
+        )
+
+    def advise(self, *, k: int = 10, on_progress: Callable[[str, int, int], object] | None = None) -> Advice:
+        """Say whether HNSW pays for this memory, from how many entries on, at what cost in memory and with what recall.
+
+        Both views are measured on this memory's own vectors at several sizes; nothing is changed.
+
+        Args:
+            k: how many hits a query asks for.
+            on_progress: called with what is being done, how much of it is done, and how much there is.
+
+        Raises:
+            ConfigError: the memory is scoped.
+        """
+        from llmspell_memory.operations.advising import advise  # noqa: PLC0415 (few processes ask)
+
+        return advise(self._backend, self.service, k=k, recorded=self._recorded(), on_progress=on_progress)
+
+    def _recorded(self) -> Sequence[Recorded]:
+        """Searches that were made on this memory lately."""
+        return ()
 
     def _hnsw(self) -> HNSWConfig:
         hnsw = self._backend.hnsw

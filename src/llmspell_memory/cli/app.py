@@ -22,6 +22,7 @@ from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
 from llmspell_memory.cli.commands.stats import stats
 from llmspell_memory.cli.commands.sweep import sweep
+from llmspell_memory.cli.commands.tune import advise, tune
 from llmspell_memory.cli.render import visible
 from llmspell_memory.cli.settings import ProviderName, Settings
 from llmspell_memory.errors import EpisodicError
@@ -134,6 +135,8 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "check": (check, "Look for damage."),
     "repair": (repair, "Make a new store from a damaged one."),
     "reembed": (reembed, "Move to another embedding model."),
+    "tune": (tune, "Measure which parameters the index wants."),
+    "advise": (advise, "Say whether HNSW pays."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():

@@ -5,47 +5,82 @@ The index is never built while opening: only a search needs it, and most command
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.sqlite.index_file import saved_parameters
 from llmspell_memory.backends.sqlite.salvage import readable_space
+from llmspell_memory.backends.tuned import NOTE, read_tuned
 from llmspell_memory.cli.providers import NoProvider, provider_for, provider_for_new
 from llmspell_memory.embeddings import EmbeddingService
 from llmspell_memory.errors import ConfigError, MissingDependencyError, StorageError
 from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.types import HNSWConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from llmspell_memory.cli.settings import Settings
     from llmspell_memory.protocols import EmbeddingProvider
-    from llmspell_memory.types import EmbeddingSpace, HNSWConfig
+    from llmspell_memory.types import EmbeddingSpace
 
 
-def open_to_read(settings: Settings, *, hnsw: HNSWConfig | None = None) -> DefaultMemoryManager:
+def open_to_read(settings: Settings, *, hnsw: HNSWConfig | None = None, tuned: bool = True) -> DefaultMemoryManager:
     """Open an existing store for what needs no embedding; no provider's package need be installed.
 
     Raises:
         StorageError: there is no store, or it cannot be opened.
     """
-    backend = _existing(settings.db, hnsw)
+    backend = _existing(settings.db, hnsw, tuned=tuned)
     reason = ConfigError("this command embeds nothing")
     return DefaultMemoryManager(backend, _service(NoProvider(backend.space, reason), backend.space))
 
 
-def open_to_search(settings: Settings, *, hnsw: HNSWConfig | None = None) -> DefaultMemoryManager:
+def open_to_search(settings: Settings, *, hnsw: HNSWConfig | None = None, tuned: bool = True) -> DefaultMemoryManager:
     """Open an existing store with the provider that it records.
+
+    Args:
+        settings: the global options.
+        hnsw: parameters of an HNSW index; None for exact search.
+        tuned: take those that tuning has recorded in the store, where there are any.
 
     Raises:
         StorageError: there is no store, or it cannot be opened; a SchemaError when options ask for another provider.
         ConfigError, MissingDependencyError: the provider cannot be made.
     """
-    backend = _existing(settings.db, hnsw)
+    backend = _existing(settings.db, hnsw, tuned=tuned)
     try:
         return DefaultMemoryManager(backend, _service(provider_for(backend.space, settings), backend.space))
     except BaseException:
         backend.close()
         raise
+
+
+def open_to_tune(settings: Settings, *, embeds: bool) -> DefaultMemoryManager:
+    """Open an existing store with an HNSW index: of the graph that it was last saved with, or tuned to, or the default.
+
+    Args:
+        settings: the global options.
+        embeds: whether texts will be embedded, so that the provider is needed.
+
+    Raises:
+        StorageError, SchemaError, ConfigError, MissingDependencyError: as `open_to_search`.
+    """
+    saved = saved_parameters(settings.db)
+    opened = open_to_search if embeds else open_to_read
+    if saved is None:
+        return opened(settings, hnsw=HNSWConfig())
+    memory = opened(settings, hnsw=saved, tuned=False)
+    tuned = read_tuned(memory.backend.read_note(NOTE))
+    if tuned and replace(tuned.hnsw, ef_search=saved.ef_search) == saved:
+        memory.set_ef_search(tuned.hnsw.ef_search)
+    return memory
+
+
+def open_to_advise(settings: Settings) -> DefaultMemoryManager:
+    """Open an existing store with the index that was last saved beside it; to search exactly where there is none."""
+    return open_to_read(settings, hnsw=saved_parameters(settings.db), tuned=False)
 
 
 def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) -> DefaultMemoryManager:
@@ -87,13 +122,13 @@ def _is_store(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _existing(path: Path, hnsw: HNSWConfig | None = None) -> SQLiteBackend:
+def _existing(path: Path, hnsw: HNSWConfig | None = None, *, tuned: bool = True) -> SQLiteBackend:
     if not _is_store(path):
         raise StorageError(
             f"there is no store at {path}; name another with --db (or LLMSPELL_MEMORY_DB), or begin this one with "
             "`llmspell-memory add` or `llmspell-memory import`"
         )
-    return SQLiteBackend(path, hnsw=hnsw, warm=False)
+    return SQLiteBackend(path, hnsw=hnsw, tuned=tuned, warm=False)
 
 
 def _service(provider: EmbeddingProvider, space: EmbeddingSpace) -> EmbeddingService:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+
+class Done(Protocol):
+    """Says how many are done, and, where that changes, of what and of how many."""
+
+    def __call__(self, done: int, *, what: str | None = None, total: int | None = None) -> None:
+        """Move the line."""
+        ...
 
 
 @contextmanager
-def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Done]:
     """Show how many are done, of `total` where that is known; gives the function to say it by."""
     columns = [
         SpinnerColumn(),
@@ -26,4 +34,8 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
     hidden = quiet or not sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True, markup=False), transient=True, disable=hidden) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+
+        def move(done: int, *, what: str | None = None, total: int | None = None) -> None:
+            bar.update(task, completed=done, description=what, total=total)
+
+        yield move

@@ -1,15 +1,22 @@
-"""Work on whole memories: files in and out of them, and what keeps a store whole."""
+"""Work on whole memories: files in and out of them, what keeps a store whole, and what makes it quick."""
 
 from llmspell_memory.backends.sqlite.backup import backup
 from llmspell_memory.backends.sqlite.check import check
 from llmspell_memory.backends.sqlite.repair import repair
+from llmspell_memory.operations.advice import Advice, AdvicePoint
+from llmspell_memory.operations.advising import advise
 from llmspell_memory.operations.formats import FORMATS, Format, Source, detect, open_source
 from llmspell_memory.operations.reembed import Reembedding
+from llmspell_memory.operations.plots import checked_plot
 from llmspell_memory.operations.transfer import ImportReport, export_jsonl, fitting, import_entries
+from llmspell_memory.operations.tune_report import TunePoint, TuneReport
+from llmspell_memory.operations.tuning import tune
 from llmspell_memory.types import BackupReport, CheckReport, Finding, Loss, RepairReport
 
 __all__ = [
     "FORMATS",
+    "Advice",
+    "AdvicePoint",
     "BackupReport",
     "CheckReport",
     "Finding",
@@ -19,12 +26,17 @@ __all__ = [
     "Reembedding",
     "RepairReport",
     "Source",
+    "TunePoint",
+    "TuneReport",
+    "advise",
     "backup",
     "check",
+    "checked_plot",
     "detect",
     "export_jsonl",
     "fitting",
     "import_entries",
     "open_source",
     "repair",
+    "tune",
 ]

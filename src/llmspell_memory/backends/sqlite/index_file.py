@@ -151,3 +151,11 @@ class IndexFile:
             return self.path.stat().st_size
         except OSError:
             return 0
+
+
+def saved_parameters(store: Path) -> HNSWConfig | None:
+    """Return the parameters of the index saved beside a store; None where there is none that can be opened."""
+    try:
+        return HNSWIndex.open(f"{store}-index").config
+    except StorageError:
+        return None
