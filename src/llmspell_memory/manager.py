@@ -199,7 +199,7 @@ class DefaultMemoryManager:
         if backend is not EpisodicBackendType.HNSW:
             self._backend.configure(None)
         else:
-            self._backend.configure(hnsw or tuned_or(HNSWConfig(), self._backend.read_note(NOTE)))
+            self._backend.configure(hnsw or tuned_or(HNSWConfig(), self._backend.read_note(NOTE), self._backend.space))
 
     def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
         """Make the HNSW index again from the stored vectors, with other parameters if given; nothing is embedded.
@@ -358,6 +358,6 @@ class DefaultMemoryManager:
 
 def _tell_parameters(backend: EpisodicBackend, hnsw: HNSWConfig, *, chosen: bool) -> None:
     logger.info("HNSW parameters: m=%d, ef_construction=%d, ef_search=%d", hnsw.m, hnsw.ef_construction, hnsw.ef_search)
-    tuned = read_tuned(backend.read_note(NOTE)) if chosen else None
+    tuned = read_tuned(backend.read_note(NOTE), backend.space) if chosen else None
     if tuned and tuned.hnsw != hnsw:
         logger.info("These were given; those that tuning has recorded in the store wait: %s", tuned.hnsw)

@@ -72,7 +72,7 @@ def open_to_tune(settings: Settings, *, embeds: bool) -> DefaultMemoryManager:
     if saved is None:
         return opened(settings, hnsw=HNSWConfig())
     memory = opened(settings, hnsw=saved, tuned=False)
-    tuned = read_tuned(memory.backend.read_note(NOTE))
+    tuned = read_tuned(memory.backend.read_note(NOTE), memory.backend.space)
     if tuned and replace(tuned.hnsw, ef_search=saved.ef_search) == saved:
         memory.set_ef_search(tuned.hnsw.ef_search)
     return memory

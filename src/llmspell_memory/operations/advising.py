@@ -112,7 +112,7 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def _parameters(backend: EpisodicBackend) -> HNSWConfig:
-    return backend.hnsw or tuned_or(HNSWConfig(), backend.read_note(NOTE))
+    return backend.hnsw or tuned_or(HNSWConfig(), backend.read_note(NOTE), backend.space)
 
 
 @dataclass(frozen=True, slots=True)

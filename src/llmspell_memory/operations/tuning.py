@@ -339,7 +339,8 @@ class _Tuning:
         confirmed = self._confirmed(chosen) if chosen.trial else None
         now = confirmed or chosen
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        note = Tuned(hnsw=chosen.hnsw, entries=report.entries, k=report.k, recall=now.recall, at=at)
+        space = str(backend.space)
+        note = Tuned(hnsw=chosen.hnsw, entries=report.entries, k=report.k, recall=now.recall, space=space, at=at)
         backend.write_note(NOTE, note.text())
         return replace(report, applied=True, confirmed=confirmed, search_us=self._whole_search(chosen))
 
