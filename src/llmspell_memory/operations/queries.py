@@ -102,8 +102,9 @@ class Chooser:
         sample: int,
     ) -> Queries:
         """Return the queries given; else those recorded, if they are enough; else some of the stored vectors."""
-        if k is not None and checked_k(k) < 1:
-            raise InputError(f"k must be an integer from 1 up, got {k!r}")
+        for name, value in (("k", k), ("sample", sample)):
+            if value is not None and checked_k(value) < 1:
+                raise InputError(f"{name} must be an integer from 1 up, got {value!r}")
         if queries is not None:
             return Queries("given", k or _K, tuple(self._given(queries)))
         if self._where.is_everything and len(kept := self._recorded(recorded[-sample:])) >= _ENOUGH:
@@ -136,13 +137,12 @@ class Chooser:
 
     def _sampled(self, sample: int) -> list[Query]:
         among = self._among(self._where)
-        random = np.random.default_rng(0)
-        chosen = random.permutation(self._rows.labels(self._where))[:sample]
+        chosen = np.random.default_rng(0).permutation(self._rows.labels(self._where))[:sample]
         there, vectors = self._rows.vectors(np.sort(chosen))
         near = [self._neighbour(label, vector, among) for label, vector in zip(there.tolist(), vectors, strict=True)]
         neighbours = dict(zip(*_listed(*self._rows.vectors(np.unique(near))), strict=True)) if near else {}
         shifts = np.array([neighbours.get(label, vector) - vector for label, vector in zip(near, vectors, strict=True)])
-        moved = vectors + shifts[random.permutation(len(shifts))] if len(shifts) else vectors
+        moved = vectors + np.roll(shifts, len(shifts) // 2, axis=0) if len(shifts) else vectors  # by another's
         return [Query(vector, self._where, among) for vector in moved]
 
     def _neighbour(self, label: int, vector: Vector, among: LabelSet | None) -> int:

@@ -261,11 +261,12 @@ class _Tuning:
             return {index.config.ef_search: self._judge.recall(index, index.config.ef_search)}
         k = self._setup.queries.k
         found: dict[int, Estimate] = {}
+        complete = max(_COMPLETE, self._setup.target.recall or 0.0)
         grid = sorted({k, *(ef for ef in _GRID if ef > k)})
         for place, ef in enumerate(grid):
             self._setup.on_progress("measuring recall", place, len(grid))
             found[ef] = self._judge.recall(index, ef)
-            if found[ef].recall >= _COMPLETE or self._flat(found):
+            if found[ef].recall >= complete or self._flat(found):
                 break
         if index.config.ef_search not in found:
             found[index.config.ef_search] = self._judge.recall(index, index.config.ef_search)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,3 +38,9 @@ def lines(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def hidden(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make an installed package impossible to import."""
+    return lambda package: monkeypatch.setitem(sys.modules, package, None)
