@@ -25,7 +25,17 @@ NATIVE = {"_core": ("index",), "_pages": ("backends", "sqlite", "pages")}
 """Who alone may see each native module."""
 
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-OPTIONAL = {"httpx", "wordllama", "tokenizers", "safetensors", "sentence_transformers", "torch", "typer", "rich", "matplotlib"}
+OPTIONAL = {
+    "httpx",
+    "wordllama",
+    "tokenizers",
+    "safetensors",
+    "sentence_transformers",
+    "torch",
+    "typer",
+    "rich",
+    "matplotlib",
+}
 
 
 def imports(path: Path) -> set[str]:

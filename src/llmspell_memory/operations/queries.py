@@ -17,7 +17,6 @@ import numpy as np
 
 from llmspell_memory.errors import InputError
 from llmspell_memory.index import LabelSet
-from llmspell_memory.types.arrays import checked_k
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +102,7 @@ class Chooser:
     ) -> Queries:
         """Return the queries given; else those recorded, if they are enough; else some of the stored vectors."""
         for name, value in (("k", k), ("sample", sample)):
-            if value is not None and checked_k(value) < 1:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} must be an integer from 1 up, got {value!r}")
         if queries is not None:
             return Queries("given", k or _K, tuple(self._given(queries)))

@@ -534,7 +534,7 @@ class TestEnds:
                 return getattr(self._backend, name)
 
         inner = LocalBackend(service.space, hnsw=POOR)
-        with DefaultMemoryManager(Verbs(inner), service) as manager:  # type: ignore[arg-type]
+        with DefaultMemoryManager(Verbs(inner), service) as manager:
             fill(manager, vectors[:2_000])
             with pytest.raises(ConfigError, match="shows no index"):
                 manager.tune(target_recall=0.9)
@@ -549,7 +549,7 @@ class TestEnds:
     def test_writes_go_on(self, durable: DefaultMemoryManager, questions: Matrix) -> None:
         """Entries added and deleted while it is measured are there and gone afterwards, and recall stays one."""
         done = threading.Event()
-        added = []
+        added: list[str] = []
 
         def write() -> None:
             while not done.is_set():
