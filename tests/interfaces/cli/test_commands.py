@@ -33,8 +33,8 @@ def found(result: Result) -> list[str]:
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
     assert [
-        *("add", "backup", "check", "delete", "demo", "export", "import"),
-        *("repair", "search", "sessions", "show", "stats", "sweep"),
+        *("add", "advise", "backup", "check", "delete", "demo", "export", "import"),
+        *("repair", "search", "sessions", "show", "stats", "sweep", "tune"),
     ] == COMMANDS
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(sys.executable).with_name("llmspell-memory")
 READING = [("sessions",), ("show", "x"), ("stats",), ("export",), ("delete", "--all", "--yes"), ("search", "x")]
+READING += [("tune", "--target-recall", "0.9"), ("advise",)]
 
 
 @pytest.mark.parametrize("command", READING)

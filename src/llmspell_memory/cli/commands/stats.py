@@ -28,7 +28,7 @@ def stats(
     settings = settings_of(ctx)
     hnsw = HNSWConfig() if index is View.HNSW else None
     with open_to_read(settings, hnsw=hnsw) as memory:
-        seconds = _build(memory, hnsw) if index is not None else None
+        seconds = _build(memory, memory.backend.hnsw) if index is not None else None
         figures = {"db": str(settings.db), **_figures(memory, seconds)}
     if as_json:
         print_json(figures)
