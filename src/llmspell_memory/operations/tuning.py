@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from llmspell_memory.backends.tuned import NOTE, Tuned
-from llmspell_memory.errors import ConfigError
+from llmspell_memory.errors import ConfigError, SpaceChangedError
 from llmspell_memory.index import HNSWIndex
 from llmspell_memory.memory import EpisodicMemory, checked_where
 from llmspell_memory.operations.measuring import Judge, Latency, in_turns, latency, timed
@@ -96,10 +96,12 @@ def tune(
             or the backend is a scope; or what was measured under a filter is to be applied to all searches.
         InputError: a query, `k`, `sample` or `where` is not acceptable.
         EmbeddingError: a query could not be embedded.
+        SpaceChangedError: the store was moved to another embedding space meanwhile; nothing is applied.
     """
     began = time.perf_counter()
     target = Target(target_recall, target_p95_us)
     check_whole(backend)
+    space = backend.space
     if apply and not checked_where(where).is_everything:
         raise ConfigError("parameters are for all searches: measure without `where` to apply them")
     live = live_index(backend)
@@ -111,6 +113,8 @@ def tune(
     tuning = _Tuning(setup, exact, few=len(rows.labels(where)) < FEW)
     report = tuning.report(graphs)
     if apply and report.met and not report.few:
+        if backend.space != space:
+            raise SpaceChangedError(f"the store was moved from {space} to {backend.space} meanwhile; tune it again")
         report = tuning.applied(report)
     return replace(report, seconds=round(time.perf_counter() - began, 3))
 
