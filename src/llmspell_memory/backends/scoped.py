@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmspell_memory.backends.figures import sizes
 from llmspell_memory.errors import ClosedError, ConfigError, InputError
 from llmspell_memory.types import BackendStats, Filter, IndexStats, RowChanges
 from llmspell_memory.types.text import checked_namespace, shortened
@@ -163,7 +164,6 @@ class ScopedBackend:
             path=None,
             entries=entries,
             unprocessed=sum(line.unprocessed for line in sessions),
-            sessions=len(sessions),
             space=store.space,
             index=IndexStats(kind=store.index.kind, size=entries, config=store.index.config, memory_bytes=0),
             memory_bytes=0,
@@ -171,6 +171,7 @@ class ScopedBackend:
             id=store.id,
             seq=0,
             lag=0,
+            **sizes({(line.namespace, line.session_id): line.entries for line in sessions}),
         )
 
     def close(self) -> None:

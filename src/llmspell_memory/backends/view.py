@@ -10,10 +10,12 @@ import logging
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from llmspell_memory.errors import InputError, StorageError
 from llmspell_memory.index import ExactIndex, HNSWIndex
+from llmspell_memory.types.histogram import in_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,10 +185,14 @@ class IndexView(Generic[Rows]):
 
     def search(self, vector: Vector, k: int, among: Labels | None, *, exact: bool = False) -> tuple[Labels, Vector]:
         """Return labels and scores of the nearest; for certain, where `exact`."""
+        began = perf_counter_ns()
         index = self._index
         if exact and isinstance(index, HNSWIndex):
-            return index.search(vector, k, among=among, exact=True)
-        return index.search(vector, k, among=among)
+            found = index.search(vector, k, among=among, exact=True)
+        else:
+            found = index.search(vector, k, among=among)
+        in_index.ns += perf_counter_ns() - began
+        return found
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool) -> bool:
         """Change the index and say whether it was built anew: beside the old, which answers until the switch."""

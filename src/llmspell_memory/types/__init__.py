@@ -4,8 +4,17 @@ from llmspell_memory.types.arrays import Matrix, Vector
 from llmspell_memory.types.care import BackupReport, CheckReport, Finding, Loss, RepairReport
 from llmspell_memory.types.changes import Identity, RowChanges
 from llmspell_memory.types.entry import EpisodicEntry, Hit
-from llmspell_memory.types.figures import BackendStats, IndexStats, MemoryStats, SessionSummary
+from llmspell_memory.types.figures import (
+    BackendStats,
+    EntryCount,
+    IndexStats,
+    MemoryStats,
+    RecallEstimate,
+    RecallStats,
+    SessionSummary,
+)
 from llmspell_memory.types.filter import Filter
+from llmspell_memory.types.histogram import LatencyStats
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
 from llmspell_memory.types.reembedding import (
@@ -17,7 +26,7 @@ from llmspell_memory.types.reembedding import (
     SpaceCount,
 )
 from llmspell_memory.types.retention import Erased, ForgetReceipt, Removal, RetentionRule, SweepReport
-from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig
+from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig, Telemetry, Watch
 from llmspell_memory.types.space import EmbeddingSpace, Metric
 
 __all__ = [
@@ -29,6 +38,7 @@ __all__ = [
     "CheckReport",
     "Durability",
     "EmbeddingSpace",
+    "EntryCount",
     "EpisodicEntry",
     "Erased",
     "Filter",
@@ -38,10 +48,13 @@ __all__ = [
     "Hit",
     "Identity",
     "IndexStats",
+    "LatencyStats",
     "Loss",
     "Matrix",
     "MemoryStats",
     "Metric",
+    "RecallEstimate",
+    "RecallStats",
     "ReembeddingEstimate",
     "ReembeddingProgress",
     "ReembeddingReport",
@@ -53,6 +66,8 @@ __all__ = [
     "SessionSummary",
     "SpaceCount",
     "SweepReport",
+    "Telemetry",
     "Vector",
+    "Watch",
     "new_id",
 ]

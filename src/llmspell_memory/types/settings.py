@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 from llmspell_memory.errors import ConfigError
 
@@ -88,6 +88,46 @@ class BatchLimits:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"BatchLimits.{name} must be a positive integer, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How recall is watched while a memory is used: a share of its searches is run again exactly, in the background.
+
+    Attributes:
+        share: of the searches through an HNSW index, chosen at random; 0 to 1.
+        budget: share of one processor's time that comparing may take; above 0, up to 1. What it does not allow is left
+            out.
+        floor: recall that is expected, 0 to 1. Where the confidence interval lies below it, the log warns.
+
+    Raises:
+        ConfigError: a value is not a number in its range.
+    """
+
+    share: float = 0.01
+    budget: float = 0.01
+    floor: float = 0.90
+
+    def __post_init__(self) -> None:
+        for name in ("share", "budget", "floor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ConfigError(f"Watch.{name} must be a number in 0..1, got {value!r}")
+        if not self.budget:
+            raise ConfigError("Watch.budget must be above 0; to compare nothing, set watch=None")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """That OpenTelemetry is told of what a memory does, by spans and metrics.
+
+    Attributes:
+        tracer_provider: makes the spans; the application's global one when None.
+        meter_provider: makes the metrics; the application's global one when None.
+    """
+
+    tracer_provider: Any = None
+    meter_provider: Any = None
 
 
 Durability: TypeAlias = Literal["normal", "full"]

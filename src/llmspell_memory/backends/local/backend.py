@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from operator import attrgetter, itemgetter
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmspell_memory.backends.checks import check_space, checked_vector
+from llmspell_memory.backends.figures import sizes
 from llmspell_memory.backends.local.beside import VectorsBeside
 from llmspell_memory.backends.local.rows import ALL, Feed, Rows
 from llmspell_memory.backends.view import IndexView
 from llmspell_memory.errors import SpaceChangedError
 from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary, SpaceCount
 from llmspell_memory.types.entry import own
+from llmspell_memory.types.histogram import SearchParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +47,7 @@ class LocalBackend:
         self._rows = Rows(space)
         self._view = IndexView(space, hnsw, source=Feed(self._rows, space))
         self._switching = threading.Lock()
+        self._parts = SearchParts()
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -86,6 +90,7 @@ class LocalBackend:
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        began = perf_counter_ns()
         self._rows.check_open()  # the index may be searched before the rows are entered
         view = self._view
         check_space(view.space, space)
@@ -94,6 +99,8 @@ class LocalBackend:
         except SpaceChangedError:
             with self._switching:  # that is to be seen when this is raised
                 raise
+        finally:
+            self._parts.whole_took(perf_counter_ns() - began)
 
     def _search(self, view: IndexView[Rows], vector: Vector, k: int, where: Filter, *, exact: bool) -> list[Hit]:
         moment, choice = view.moment, ALL
@@ -228,7 +235,6 @@ class LocalBackend:
             path=None,
             entries=len(entries),
             unprocessed=sum(not entry.processed for entry in entries),
-            sessions=len({(entry.namespace, entry.session_id) for entry in entries}),
             space=self.space,
             index=index,
             memory_bytes=index.memory_bytes + texts + len(entries) * _ENTRY_BYTES + 4 * sum(widths),
@@ -237,6 +243,8 @@ class LocalBackend:
             seq=seq,
             lag=max(0, seq - self._view.seen),
             beside=beside,
+            timings=self._parts.snapshot(),
+            **sizes(Counter((entry.namespace, entry.session_id) for entry in entries)),
         )
 
     def close(self) -> None:

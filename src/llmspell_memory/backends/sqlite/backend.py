@@ -8,11 +8,13 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.sqlite.connection import Connections, translated
 from llmspell_memory.backends.sqlite.feed import last_seq, take_seqs
+from llmspell_memory.backends.sqlite.figures import row_figures
 from llmspell_memory.backends.sqlite.rows import (
     moment,
     packed_vector,
@@ -27,6 +29,7 @@ from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside,
 from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
 from llmspell_memory.types import BackendStats, Erased, RowChanges, SessionSummary
+from llmspell_memory.types.histogram import SearchParts
 from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
@@ -89,6 +92,7 @@ class SQLiteBackend:
                 hnsw = tuned_or(hnsw, self.read_note(NOTE), settled[1])
             self._using = SpaceView(self._connections, *settled, hnsw=hnsw, on_progress=on_progress)
             self._switching = threading.Lock()
+            self._parts = SearchParts()
             self._warm = warm
             self._resume_erasing()
             if warm:
@@ -98,6 +102,11 @@ class SQLiteBackend:
         except BaseException:
             self._connections.close()
             raise
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -170,6 +179,7 @@ class SQLiteBackend:
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        began = perf_counter_ns()
         self._connections.check_open()  # the index is searched before the rows are read
         using = self._using
         check_space(using.space, space)
@@ -179,6 +189,8 @@ class SQLiteBackend:
         except SpaceChangedError:
             with self._switching:  # where this process has moved it, that is to be seen when this is raised
                 raise
+        finally:
+            self._parts.whole_took(perf_counter_ns() - began)
 
     def changes(self, since: int, *, limit: int = PAGE) -> RowChanges:
         """Return what happened to rows after a sequence number."""
@@ -345,28 +357,22 @@ class SQLiteBackend:
     def stats(self) -> BackendStats:
         """Return figures about rows, index and file."""
         with self._connections.read() as db:
-            entries, unprocessed = db.execute("SELECT count(*), ifnull(sum(processed = 0), 0) FROM entries").fetchone()
-            sessions = db.execute(
-                "SELECT count(*) FROM (SELECT DISTINCT namespace, session_id FROM entries)"
-            ).fetchone()
-            name, seq = db.execute("SELECT store, seq FROM state").fetchone()
+            with told_as_damage(self._path):
+                rows = row_figures(db)
             beside = counts_beside(db)
         using = self._using
         index = using.view.stats()
         return BackendStats(
             rows="sqlite",
             path=self._path,
-            entries=entries,
-            unprocessed=unprocessed,
-            sessions=sessions[0],
             space=using.space,
             index=index,
             memory_bytes=index.memory_bytes + using.recent.memory_bytes,
             disk_bytes=self._connections.disk_bytes() + using.file.disk_bytes,
-            id=name,
-            seq=seq,
-            lag=max(0, seq - using.view.seen),
+            lag=max(0, rows["seq"] - using.view.seen),
             beside=beside,
+            timings=self._parts.snapshot(),
+            **rows,
         )
 
     def close(self) -> None:
