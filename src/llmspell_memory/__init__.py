@@ -38,6 +38,7 @@ from llmspell_memory.types import (
     RetentionRule,
     SessionSummary,
     SweepReport,
+    Watch,
     new_id,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "SweepReport",
     "UnavailableError",
     "VectorIndex",
+    "Watch",
     "new_id",
 ]
 

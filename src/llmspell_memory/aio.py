@@ -11,12 +11,13 @@ import asyncio
 import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from llmspell_memory.errors import ClosedError, SpaceChangedError
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_where
-from llmspell_memory.types import Filter
+from llmspell_memory.types import Filter, Watch
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text
 
@@ -44,12 +45,17 @@ if TYPE_CHECKING:
         RetentionRule,
         SessionSummary,
         SweepReport,
+        Telemetry,
+        Vector,
     )
+    from llmspell_memory.watch.observer import Observer
+    from llmspell_memory.watch.recall import LiveRecall
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _EVERYTHING = Filter()
+_WATCH = Watch()
 _PAGE = 256
 """Entries of a scan fetched in one visit to a thread."""
 
@@ -83,8 +89,9 @@ class _Worker:
 class AsyncEpisodicMemory:
     """`EpisodicMemory`, awaited."""
 
-    def __init__(self, sync: EpisodicMemory, backend: EpisodicBackend, worker: _Worker) -> None:
+    def __init__(self, sync: EpisodicMemory, backend: EpisodicBackend, observer: Observer, worker: _Worker) -> None:
         self._sync = sync
+        self._observer = observer
         self._backend = backend
         self._worker = worker
 
@@ -104,16 +111,20 @@ class AsyncEpisodicMemory:
 
     async def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
         """See `EpisodicMemory.add_many`. Cancelled, it leaves all entries or none."""
-        batch = Batch(entries, self.namespace)
-        while True:
-            service = self.service
-            finished = batch.finished(await service.aembed(batch.texts_for(service)))
-            try:
-                await self._worker.run(self._backend.add, finished, space=service.space)
-            except SpaceChangedError:
-                check_moved(self, service, given=batch.has_vectors)
-            else:
-                return batch.ids
+        with self._observer.timed("add"):
+            batch = Batch(entries, self.namespace)
+            while True:
+                service = self.service
+                texts, began = batch.texts_for(service), perf_counter_ns()
+                vectors = await self._observer.told(service).aembed(texts)
+                if texts:
+                    self._observer.took("add.embed", began)
+                try:
+                    await self._worker.run(self._backend.add, batch.finished(vectors), space=service.space)
+                except SpaceChangedError:
+                    check_moved(self, service, given=batch.has_vectors)
+                else:
+                    return batch.ids
 
     async def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
         """See `EpisodicMemory.get`."""
@@ -123,13 +134,24 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.search`."""
         if not isinstance(query, str):
             return self._sync.search(query, k, where=where)
-        k = checked_k(k)
-        where = checked_where(where)
+        began = perf_counter_ns()
+        try:
+            k, where = checked_k(k), checked_where(where)
+            hits, vector = await self._found(query, k, where)
+        except BaseException:
+            self._observer.operations.failed("search")
+            raise
+        self._observer.searched(began, vector, k, where)
+        return hits
+
+    async def _found(self, query: str, k: int, where: Filter) -> tuple[list[Hit], Vector]:
         while True:
-            service = self.service
-            vector = await service.aembed_one(checked_text(query, name="query"), kind="query")
+            service, began = self.service, perf_counter_ns()
+            text = checked_text(query, name="query")
+            vector = await self._observer.told(service).aembed_one(text, kind="query")
+            self._observer.took("search.embed", began)
             try:
-                return self._backend.search(vector, k, where, space=service.space)
+                return self._backend.search(vector, k, where, space=service.space), vector
             except SpaceChangedError:
                 check_moved(self, service, given=False)
 
@@ -190,17 +212,27 @@ class AsyncMemoryManager:
         backend: keeps the entries; closed with the manager.
         service: embeds texts, in the space of the backend.
         retention: what `sweep` removes beside what has expired.
+        watch: how recall is estimated while the memory is used; None for not at all.
+        telemetry: that OpenTelemetry is told of calls; None for not at all.
     """
 
     def __init__(
-        self, backend: EpisodicBackend, service: EmbeddingService, *, retention: tuple[RetentionRule, ...] = ()
+        self,
+        backend: EpisodicBackend,
+        service: EmbeddingService,
+        *,
+        retention: tuple[RetentionRule, ...] = (),
+        watch: Watch | None = _WATCH,
+        telemetry: Telemetry | None = None,
     ) -> None:
-        self._hold(DefaultMemoryManager(backend, service, retention=retention), _Worker())
+        manager = DefaultMemoryManager(backend, service, retention=retention, watch=watch, telemetry=telemetry)
+        self._hold(manager, _Worker())
 
     def _hold(self, manager: DefaultMemoryManager, worker: _Worker) -> None:
         self._sync = manager
         self._worker = worker
-        self._episodic = AsyncEpisodicMemory(manager.episodic, manager.backend, worker)
+        memory, backend, observer = manager._told  # noqa: SLF001 (one manager with two faces)
+        self._episodic = AsyncEpisodicMemory(memory, backend, observer, worker)
 
     @classmethod
     async def new_in_memory(cls) -> Self:
@@ -254,6 +286,11 @@ class AsyncMemoryManager:
     def retention(self) -> tuple[RetentionRule, ...]:
         """What `sweep` removes beside what has expired."""
         return self._sync.retention
+
+    @property
+    def recall(self) -> LiveRecall | None:
+        """See `DefaultMemoryManager.recall`."""
+        return self._sync.recall
 
     @property
     def backend_name(self) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
-from llmspell_memory.types import HNSWConfig, RetentionRule
+from llmspell_memory.types import HNSWConfig, RetentionRule, Telemetry, Watch
 from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class MemoryConfig:
         retention: what `DefaultMemoryManager.sweep` removes beside what has expired.
         on_progress: called while vectors are read from a file into the index, with how many are done and how many there
             are.
+        watch: how recall is estimated while the memory is used; None for not at all.
+        telemetry: that OpenTelemetry is told of calls; None for not at all. Needs the extra `otel`.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -65,6 +67,8 @@ class MemoryConfig:
     durability: Durability = "normal"
     retention: tuple[RetentionRule, ...] = ()
     on_progress: Callable[[int, int], object] | None = None
+    watch: Watch | None = field(default_factory=Watch)
+    telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
         backend: object = self.backend
@@ -79,6 +83,10 @@ class MemoryConfig:
         if not isinstance(self.hnsw, HNSWConfig):
             raise ConfigError(f"hnsw must be an HNSWConfig, got {type(self.hnsw).__name__}")
         checked_durability(self.durability)
+        if self.watch is not None and not isinstance(self.watch, Watch):
+            raise ConfigError(f"watch must be a Watch or None, got {type(self.watch).__name__}")
+        if self.telemetry is not None and not isinstance(self.telemetry, Telemetry):
+            raise ConfigError(f"telemetry must be a Telemetry or None, got {type(self.telemetry).__name__}")
         if not isinstance(self.retention, tuple) or not all(isinstance(one, RetentionRule) for one in self.retention):
             raise ConfigError(f"retention must be a tuple of RetentionRule, got {self.retention!r}")
         if self.path is not None:
@@ -126,6 +134,14 @@ class MemoryConfig:
     def with_retention(self, *rules: RetentionRule) -> Self:
         """Return a copy with these rules for sweeping."""
         return replace(self, retention=rules)
+
+    def with_watch(self, watch: Watch | None) -> Self:
+        """Return a copy that estimates recall as `watch` says, or not at all when None."""
+        return replace(self, watch=watch)
+
+    def with_telemetry(self, *, tracer_provider: Any = None, meter_provider: Any = None) -> Self:
+        """Return a copy that tells OpenTelemetry what is done: by these providers, or the application's global ones."""
+        return replace(self, telemetry=Telemetry(tracer_provider=tracer_provider, meter_provider=meter_provider))
 
 
 def _checked_path(path: object) -> Path | None:

@@ -14,7 +14,9 @@ from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.operations.reembed import Reembedding, estimate
-from llmspell_memory.types import Filter, HNSWConfig, MemoryStats
+from llmspell_memory.types import Filter, HNSWConfig, MemoryStats, Watch
+from llmspell_memory.watch.observer import Observer
+from llmspell_memory.watch.recall import LiveRecall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.queries import Recorded
     from llmspell_memory.operations.tune_report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EmbeddingSpace, ReembeddingEstimate, RetentionRule, SweepReport
+    from llmspell_memory.types import EmbeddingSpace, ReembeddingEstimate, RetentionRule, SweepReport, Telemetry
+    from llmspell_memory.watch.telemetry import Instruments
 
 logger = logging.getLogger(__name__)
 
 _EVERYTHING = Filter()
+_WATCH = Watch()
 
 
 class DefaultMemoryManager:
@@ -40,29 +44,49 @@ class DefaultMemoryManager:
         backend: keeps the entries; any object with the members of `EpisodicBackend`. Closed with the manager.
         service: embeds texts, in the space of the backend. Not closed: it may serve others.
         retention: what `sweep` removes beside what has expired.
+        watch: how recall is estimated while the memory is used; None for not at all.
+        telemetry: that OpenTelemetry is told of calls; None for not at all.
 
     Raises:
         SchemaError: backend and service are of different embedding spaces.
+        MissingDependencyError: `telemetry` is given and opentelemetry-api not installed.
 
     Most callers use `new_in_memory`, `new_in_memory_with_embeddings` or `with_config` instead. A context manager; may
     be used from several threads.
     """
 
     def __init__(
-        self, backend: EpisodicBackend, service: EmbeddingService, *, retention: tuple[RetentionRule, ...] = ()
+        self,
+        backend: EpisodicBackend,
+        service: EmbeddingService,
+        *,
+        retention: tuple[RetentionRule, ...] = (),
+        watch: Watch | None = _WATCH,
+        telemetry: Telemetry | None = None,
     ) -> None:
         if backend.space != service.space:
             raise SchemaError(
                 f"the backend holds vectors of {backend.space}, the service makes those of {service.space}; give it "
                 "the service that its vectors were made with"
             )
-        self._hold(backend, Services(service), retention)
+        recall = None if watch is None else LiveRecall(watch, backend)
+        instruments = None if telemetry is None else _instruments(telemetry, backend)
+        self._hold(backend, Services(service), retention, Observer(recall, instruments=instruments))
 
-    def _hold(self, backend: EpisodicBackend, services: Services, retention: tuple[RetentionRule, ...]) -> None:
+    def _hold(
+        self,
+        backend: EpisodicBackend,
+        services: Services,
+        retention: tuple[RetentionRule, ...],
+        observer: Observer,
+    ) -> None:
         self._backend = backend
         self._services = services
         self._retention = retention
-        self._episodic = EpisodicMemory(backend, services)
+        self._observer = observer
+        told = backend if observer.instruments is None else observer.instruments.traced(backend)
+        self._episodic = EpisodicMemory(told, services, observer=observer)
+        self._told = self._episodic, told, observer
         self._reembedding: Reembedding | None = None
 
     @classmethod
@@ -111,9 +135,13 @@ class DefaultMemoryManager:
                 durability=config.durability,
                 on_progress=config.on_progress,
             )
-        if backend.hnsw:
-            _tell_parameters(backend, backend.hnsw, chosen=config.hnsw_chosen)
-        return cls(backend, service, retention=config.retention)
+        try:
+            if backend.hnsw:
+                _tell_parameters(backend, backend.hnsw, chosen=config.hnsw_chosen)
+            return cls(backend, service, retention=config.retention, watch=config.watch, telemetry=config.telemetry)
+        except BaseException:
+            backend.close()
+            raise
 
     def scoped(self, *segments: str) -> Self:
         """Return a memory of one namespace, which can neither read, find, count, mark nor delete outside of it.
@@ -132,7 +160,7 @@ class DefaultMemoryManager:
         scope = ScopedBackend(self._backend, (*self._backend.namespace, *segments))
         rules = tuple(rule for rule in self._retention if rule.concerns(scope.namespace))
         manager = object.__new__(type(self))
-        manager._hold(scope, self._services, rules)
+        manager._hold(scope, self._services, rules, self._observer.scoped(scope.namespace))
         return manager
 
     @property
@@ -156,19 +184,29 @@ class DefaultMemoryManager:
         return self._retention
 
     @property
+    def recall(self) -> LiveRecall | None:
+        """What estimates recall from this manager's searches, and keeps some of the queries; None without a `Watch`."""
+        return self._observer.recall
+
+    @property
     def backend_name(self) -> str:
         """Which view answers searches: "HNSW" or "InMemory"."""
         return str(EpisodicBackendType.HNSW if self._backend.hnsw else EpisodicBackendType.IN_MEMORY)
 
     def stats(self) -> MemoryStats:
-        """Return figures: counts, index and its parameters, bytes in memory and on disk, cache hits.
+        """Return figures: counts, index and its parameters, bytes in memory and on disk, cache hits, times, recall.
 
-        A scoped memory tells of itself alone: what it shares, it counts as 0.
+        Counts are of the store; times and recall of what was done through this manager and its scopes since it was
+        opened. A scoped memory tells of itself alone: what it shares, it counts as 0.
         """
         stats, service = self._backend.stats(), self.service
         fields = {field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)}
+        timings = {**fields.pop("timings"), **self._observer.operations.timings()}
         return MemoryStats(
             **fields,
+            timings={name: timings[name] for name in sorted(timings) if timings[name].count},
+            failures=self._observer.operations.failures(),
+            recall=self._observer.recall.stats() if self._observer.recall else None,
             backend=self.backend_name,
             cache_hits=0 if self._backend.namespace else service.hits,
             cache_misses=0 if self._backend.namespace else service.misses,
@@ -184,7 +222,7 @@ class DefaultMemoryManager:
         Raises:
             ConfigError: out of range, or the search is exact.
         """
-        self._backend.configure(dataclasses.replace(self._hnsw(), ef_search=ef_search))
+        self._configure(dataclasses.replace(self._hnsw(), ef_search=ef_search))
 
     def switch_backend(self, backend: EpisodicBackendType, *, hnsw: HNSWConfig | None = None) -> None:
         """Search through `backend` from now on: exact to HNSW, or back. Rows stay as they are, nothing is embedded.
@@ -197,9 +235,9 @@ class DefaultMemoryManager:
                 no effect on exact search.
         """
         if backend is not EpisodicBackendType.HNSW:
-            self._backend.configure(None)
+            self._configure(None)
         else:
-            self._backend.configure(hnsw or tuned_or(HNSWConfig(), self._backend.read_note(NOTE), self._backend.space))
+            self._configure(hnsw or tuned_or(HNSWConfig(), self._backend.read_note(NOTE), self._backend.space))
 
     def rebuild(self, *, m: int | None = None, ef_construction: int | None = None) -> None:
         """Make the HNSW index again from the stored vectors, with other parameters if given; nothing is embedded.
@@ -215,7 +253,12 @@ class DefaultMemoryManager:
             m=old.m if m is None else m,
             ef_construction=old.ef_construction if ef_construction is None else ef_construction,
         )
-        self._backend.configure(hnsw, rebuild=True)
+        self._configure(hnsw, rebuild=True)
+
+    def _configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
+        self._backend.configure(hnsw, rebuild=rebuild)
+        if self._observer.recall is not None:
+            self._observer.recall.reset()
 
     def estimate_reembedding(self, service: EmbeddingService) -> ReembeddingEstimate:
         """Return what it would cost to move this memory to the space of `service`; nothing is embedded or changed.
@@ -345,6 +388,8 @@ class DefaultMemoryManager:
         """Close the backend; a second call does nothing, any use afterwards raises ClosedError."""
         if self._reembedding is not None:
             self._reembedding.stop()
+        if self._observer.recall is not None:
+            self._observer.recall.close()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -357,7 +402,16 @@ class DefaultMemoryManager:
 
 
 def _tell_parameters(backend: EpisodicBackend, hnsw: HNSWConfig, *, chosen: bool) -> None:
-    logger.info("HNSW parameters: m=%d, ef_construction=%d, ef_search=%d", hnsw.m, hnsw.ef_construction, hnsw.ef_search)
+    told = {"m": hnsw.m, "ef_construction": hnsw.ef_construction, "ef_search": hnsw.ef_search}
+    logger.info("HNSW parameters: m=%d, ef_construction=%d, ef_search=%d", *told.values(), extra=told)
     tuned = read_tuned(backend.read_note(NOTE), backend.space) if chosen else None
     if tuned and tuned.hnsw != hnsw:
         logger.info("These were given; those that tuning has recorded in the store wait: %s", tuned.hnsw)
+
+
+def _instruments(telemetry: Telemetry, backend: EpisodicBackend) -> Instruments:
+    from llmspell_memory import __version__  # noqa: PLC0415 (the package imports this module)
+    from llmspell_memory.watch.telemetry import Instruments  # noqa: PLC0415 (only when it is asked for)
+
+    path = getattr(backend, "path", None)
+    return Instruments(telemetry, __version__, "" if path is None else path.name)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import deque
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import InputError, NotFoundError, SpaceChangedError
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text, shortened
+from llmspell_memory.watch.observer import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -26,6 +29,25 @@ if TYPE_CHECKING:
 _EVERYTHING = Filter()
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _timed(
+    name: str,
+) -> Callable[[Callable[Concatenate[EpisodicMemory, _P], _T]], Callable[Concatenate[EpisodicMemory, _P], _T]]:
+    """Have a memory's observer time calls of a method as the operation `name`."""
+
+    def timing(method: Callable[Concatenate[EpisodicMemory, _P], _T]) -> Callable[Concatenate[EpisodicMemory, _P], _T]:
+        @functools.wraps(method)
+        def timed(self: EpisodicMemory, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+            with self._observer.timed(name):
+                return method(self, *args, **kwargs)
+
+        return timed
+
+    return timing
+
 
 class EpisodicMemory:
     """Stores what was said and done, and finds what matters.
@@ -33,11 +55,15 @@ class EpisodicMemory:
     Args:
         backend: keeps the entries.
         service: embeds texts that come without a vector; or several, of which the one of the backend's space does.
+        observer: is told what is done and how long it takes; one of its own when None.
     """
 
-    def __init__(self, backend: EpisodicBackend, service: EmbeddingService | Services) -> None:
+    def __init__(
+        self, backend: EpisodicBackend, service: EmbeddingService | Services, *, observer: Observer | None = None
+    ) -> None:
         self._backend = backend
         self._services = service if isinstance(service, Services) else Services(service)
+        self._observer = observer or Observer()
 
     @property
     def service(self) -> EmbeddingService:
@@ -62,19 +88,24 @@ class EpisodicMemory:
         """
         return self.add_many([entry])[0]
 
+    @_timed("add")
     def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
         """Store all entries or none and return their ids, in order; texts are embedded together. Raises as `add`."""
         batch = Batch(entries, self.namespace)
         while True:
             service = self.service
-            finished = batch.finished(service.embed(batch.texts_for(service)))
+            texts, began = batch.texts_for(service), perf_counter_ns()
+            vectors = self._observer.told(service).embed(texts)
+            if texts:
+                self._observer.took("add.embed", began)
             try:
-                self._backend.add(finished, space=service.space)
+                self._backend.add(batch.finished(vectors), space=service.space)
             except SpaceChangedError:
                 check_moved(self, service, given=batch.has_vectors)
             else:
                 return batch.ids
 
+    @_timed("get")
     def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
         """Return the entry with this id, its vector with it: the one of `namespace` itself, or the only one below it.
 
@@ -106,19 +137,32 @@ class EpisodicMemory:
             InputError: `query` or `k` is not acceptable; a DimensionError for a vector of the wrong width.
             EmbeddingError: the text could not be embedded.
         """
-        k = checked_k(k)
-        where = checked_where(where)
+        began = perf_counter_ns()
+        try:
+            k = checked_k(k)
+            where = checked_where(where)
+            hits, vector = self._found(query, k, where)
+        except BaseException:
+            self._observer.operations.failed("search")
+            raise
+        self._observer.searched(began, vector, k, where)
+        return hits
+
+    def _found(self, query: str | ArrayLike, k: int, where: Filter) -> tuple[list[Hit], Vector]:
         while True:
             service = self.service
             vector = self._query_vector(query, service)
             try:
-                return self._backend.search(vector, k, where, space=service.space)
+                return self._backend.search(vector, k, where, space=service.space), vector
             except SpaceChangedError:
                 check_moved(self, service, given=not isinstance(query, str))
 
     def _query_vector(self, query: str | ArrayLike, service: EmbeddingService) -> Vector:
         if isinstance(query, str):
-            return service.embed_one(checked_text(query, name="query"), kind="query")
+            began = perf_counter_ns()
+            vector = self._observer.told(service).embed_one(checked_text(query, name="query"), kind="query")
+            self._observer.took("search.embed", began)
+            return vector
         return service.check_vector(query)
 
     def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
@@ -134,18 +178,21 @@ class EpisodicMemory:
         where = Filter(session_id=session_id, processed=False, namespace=namespace)
         return list(self._backend.scan(where, limit=limit))
 
+    @_timed("mark_processed")
     def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
         """Mark entries as processed and return how many were not before; unknown ids are ignored."""
         if ids is None:
             raise InputError("ids must be a collection of texts, got None")
         return self._backend.mark_processed(Filter(ids=ids, namespace=namespace))  # type: ignore[arg-type]  # checked there
 
+    @_timed("delete")
     def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:
         """Delete entries that happened before `moment` and return how many."""
         if moment is None:
             raise InputError("moment must be a datetime, got None")
         return self._backend.delete(Filter(until=moment, namespace=namespace))
 
+    @_timed("delete")
     def delete(self, where: Filter, *, everything: bool = False) -> int:
         """Delete entries that match and return how many; a filter without conditions needs `everything=True`.
 
@@ -153,6 +200,7 @@ class EpisodicMemory:
         """
         return self._backend.delete(_deliberate(where, self.namespace, everything=everything))
 
+    @_timed("forget")
     def forget(self, where: Filter, *, everything: bool = False) -> ForgetReceipt:
         """Erase entries that match, expired ones among them, for good, and return a receipt.
 
@@ -189,6 +237,7 @@ class EpisodicMemory:
             finished=datetime.now(UTC),
         )
 
+    @_timed("sweep")
     def sweep(self, *rules: RetentionRule) -> SweepReport:
         """Delete what has expired, and what `rules` no longer keep, and return what that was.
 

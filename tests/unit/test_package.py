@@ -18,7 +18,7 @@ FLOORS = {
     1: {"protocols"},
     2: {"index", "embeddings"},
     3: {"backends"},
-    4: {"config", "memory", "manager", "aio", "operations"},
+    4: {"config", "memory", "manager", "aio", "operations", "watch"},
     5: {"cli", "server", "adapters"},
 }
 NATIVE = {"_core": ("index",), "_pages": ("backends", "sqlite", "pages")}
@@ -35,6 +35,7 @@ OPTIONAL = {
     "typer",
     "rich",
     "matplotlib",
+    "opentelemetry",
 }
 
 
@@ -122,6 +123,7 @@ def test_public_names_are_listed_and_there() -> None:
         "SweepReport",
         "UnavailableError",
         "VectorIndex",
+        "Watch",
         "new_id",
     ]
     for name in llmspell_memory.__all__:

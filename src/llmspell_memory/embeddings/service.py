@@ -6,6 +6,7 @@ drivers, one blocking and one awaiting, do what they ask. It knows nothing of st
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import time
@@ -32,7 +33,7 @@ from llmspell_memory.types.locks import ForkLock
 from llmspell_memory.types.text import checked_text
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -51,8 +52,17 @@ _Outcome: TypeAlias = "Matrix | EmbeddingError | None"
 
 _Steps: TypeAlias = "Generator[_Request, _Outcome, _T]"
 
+_Observer: TypeAlias = "Callable[[int], Callable[[BaseException | None], None]]"
+"""Is told that a call with so many texts begins, and returns what is told that it has ended, and by which error."""
+
 _FRESH: Final = MemoryCache(1)
 """Stands for a new cache of the service's own, which a default value cannot be."""
+
+
+class _Counts:
+    """How often the cache had a text, and had it not."""
+
+    hits = misses = 0
 
 
 class EmbeddingService:
@@ -95,7 +105,8 @@ class EmbeddingService:
         kinds: tuple[EmbeddingKind, ...] = ("document", "query")
         self._keys = {kind: key_prefix(self._space, kind, variant) for kind in kinds}
         self._lock = ForkLock()
-        self._hits = self._misses = 0
+        self._counts = _Counts()
+        self._observer: _Observer | None = None
 
     def __repr__(self) -> str:
         return f"EmbeddingService({self._provider!r}, metric={self.metric!r}, cache={self._cache!r})"
@@ -133,12 +144,23 @@ class EmbeddingService:
     @property
     def hits(self) -> int:
         """Texts that the cache had, so far."""
-        return self._hits
+        return self._counts.hits
 
     @property
     def misses(self) -> int:
         """Texts that were looked up in the cache and had to be embedded, so far."""
-        return self._misses
+        return self._counts.misses
+
+    def observed(self, observer: _Observer) -> EmbeddingService:
+        """Return this service, with its cache and its figures, that also tells `observer` of calls of the provider.
+
+        Args:
+            observer: is called with the number of texts when a call begins, and returns what is called when it has
+                ended, retries included: with the error, or None.
+        """
+        twin = copy.copy(self)
+        twin._observer = observer  # noqa: SLF001 (its own class)
+        return twin
 
     def embed(self, texts: Sequence[str], *, kind: EmbeddingKind = "document") -> Matrix:
         """Return one row per text, in order: float32 of shape (len(texts), dimensions), C order.
@@ -205,8 +227,8 @@ class EmbeddingService:
         found = [None if one is None or one.shape != self._shape else one for one in self._cache.get_many(keys)]
         missing = sum([one is None for one in found])
         with self._lock:
-            self._hits += len(found) - missing
-            self._misses += missing
+            self._counts.hits += len(found) - missing
+            self._counts.misses += missing
         return found
 
     def _remembered(self, text: str, key: bytes) -> Vector | None:
@@ -279,7 +301,19 @@ class EmbeddingService:
             self._cache.put_many(keys, rows)
 
     def _called(self, texts: list[str]) -> _Steps[Any]:
-        """Ask for one call of the provider, and again after a wait where that may help."""
+        """Ask for one call of the provider, and again after a wait where that may help; tell who observes it."""
+        if self._observer is None:
+            return (yield from self._attempts(texts))
+        ended = self._observer(len(texts))
+        try:
+            outcome = yield from self._attempts(texts)
+        except BaseException as error:
+            ended(error)
+            raise
+        ended(None)
+        return outcome
+
+    def _attempts(self, texts: list[str]) -> _Steps[Any]:
         began = time.monotonic()
         for failures in itertools.count(1):
             outcome = yield texts
@@ -301,7 +335,12 @@ class EmbeddingService:
         try:
             request = next(steps)
             while True:
-                request = steps.send(self._outcome(request, kind))
+                try:
+                    outcome = self._outcome(request, kind)
+                except BaseException as error:
+                    steps.throw(error)  # comes back from there, once who observes it has been told
+                    raise
+                request = steps.send(outcome)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
@@ -309,7 +348,12 @@ class EmbeddingService:
         try:
             request = next(steps)
             while True:
-                request = steps.send(await self._aoutcome(request, kind))
+                try:
+                    outcome = await self._aoutcome(request, kind)
+                except BaseException as error:
+                    steps.throw(error)
+                    raise
+                request = steps.send(outcome)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
