@@ -81,9 +81,14 @@ def entry_count(count: int) -> str:
     return "1 entry" if count == 1 else f"{count:,} entries"
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document in UTF-8."""
-    sys.stdout.buffer.write((dumped(value, indent=2) + "\n").encode())
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print one JSON document in UTF-8; on one line without an indent."""
+    print_text(dumped(value, indent=indent) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Print a text that a program reads, in UTF-8 and as it is."""
+    sys.stdout.buffer.write(text.encode())
 
 
 def hit_object(hit: Hit) -> dict[str, Any]:

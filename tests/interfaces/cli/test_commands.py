@@ -6,9 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
+from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.cli.app import app
+from llmspell_memory.types import HNSWConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,6 +200,59 @@ class TestStats:
         assert (index["kind"], index["size"]) == (kind, 4)
         assert index["memory_bytes"] > 0
         assert "built in" in filled("stats", "--index", kind).stdout
+
+    def test_sizes(self, filled: Invoke) -> None:
+        """Namespaces and sessions are counted, and the largest named."""
+        figures = document(filled("stats", "--json"))
+        assert (figures["namespaces"], figures["seq"], len(figures["id"])) == (2, 4, 32)
+        assert figures["largest_namespaces"] == [
+            {"namespace": [], "entries": 3},
+            {"namespace": ["acme", "alice"], "entries": 1},
+        ]
+        assert figures["largest_sessions"][0] == {"namespace": [], "session_id": "dogs", "entries": 2}
+        shown = filled("stats").stdout
+        assert "largest namespaces" in shown
+        assert "acme / alice" in shown
+        assert "changes     4" in shown
+
+    @pytest.mark.parametrize("options", [(), ("--index", "exact"), ("--index", "hnsw")])
+    def test_a_probe_shows_latency_and_recall(self, filled: Invoke, options: tuple[str, ...]) -> None:
+        """--probe searches for stored vectors, and says how quick that was and how much was found."""
+        probe = document(filled("stats", "--probe", "20", *options, "--json"))["probe"]
+        assert probe["recall"]["recall"] == 1.0
+        assert probe["recall"]["comparisons"] == 20
+        assert probe["recall"]["low"] < 1.0 == probe["recall"]["high"]
+        assert {name: one["count"] for name, one in probe["timings_us"].items()} == {
+            "search": 20,
+            "search.index": 20,
+            "search.rows": 20,
+        }
+        assert (probe["index"] is None) == ("exact" in options)
+        shown = filled("stats", "--probe", "5", *options).stdout
+        assert "recall      1.000, between" in shown
+        assert "search.rows" in shown
+
+    def test_a_probe_searches_through_the_saved_index(self, filled: Invoke, db: Path) -> None:
+        """The index that an application has saved is the one that is probed, with its parameters, and is left so."""
+        SQLiteBackend(db, hnsw=HNSWConfig(m=5, ef_construction=33, ef_search=44)).close()
+        before = db.with_name(f"{db.name}-index").read_bytes()
+        probe = document(filled("stats", "--probe", "3", "--json"))["probe"]
+        assert (probe["index"]["m"], probe["index"]["ef_search"]) == (5, 44)
+        assert db.with_name(f"{db.name}-index").read_bytes() == before
+
+    def test_an_empty_store_has_nothing_to_probe(self, filled: Invoke) -> None:
+        """Where no vector is stored there is no probe, and no error."""
+        filled("delete", "--all", "--yes")
+        assert document(filled("stats", "--probe", "3", "--json"))["probe"] is None
+
+    def test_for_prometheus(self, filled: Invoke) -> None:
+        """--prometheus prints what its parser reads; it goes with no other form."""
+        printed = filled("stats", "--probe", "3", "--prometheus").stdout
+        found = {one.name: one for one in text_string_to_metric_families(printed)}
+        assert found["llmspell_memory_entries"].samples[0].value == 4
+        assert "llmspell_memory_search_part_duration_seconds" in found
+        for other in ("--json", "--watch"):
+            assert filled("stats", "--prometheus", other).exit_code == 2
 
 
 class TestDelete:

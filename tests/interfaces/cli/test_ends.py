@@ -144,6 +144,31 @@ def test_an_interrupt(run: Run, db: Path, tmp_path: Path) -> None:
     assert json.loads(run("--db", db, "stats", "--json").stdout)["entries"] == 1
 
 
+def test_watching_ends_when_interrupted(run: Run, tmp_path: Path) -> None:
+    """`stats --watch` shows what others write, one JSON object a line, and ends quietly by the interruption."""
+    db = tmp_path / "m.db"
+    add = ("--db", db, "--provider", "hashing", "add", "x", "--session", "s", "--role", "u")
+    assert run(*add).returncode == 0
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    with subprocess.Popen(
+        [PROGRAM, "--db", db, "stats", "--watch", "--every", "0.1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as watching:
+        signal.signal(signal.SIGINT, ours)
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert json.loads(watching.stdout.readline())["entries"] == 1
+        assert run(*add).returncode == 0
+        seen = next(one for line in watching.stdout if (one := json.loads(line))["entries"] == 2)
+        assert seen["seq"] == 2
+        watching.send_signal(signal.SIGINT)
+        watching.stdout.read()
+        assert watching.stderr.read() == ""
+        assert watching.wait(30) == 0
+
+
 def without(package: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command in a Python where a package is not installed."""
     code = f"import sys; sys.modules[{package!r}] = None; from llmspell_memory.cli import main; main()"

@@ -41,18 +41,6 @@ _ENOUGH: Final = 4096
 """A closing store saves its index when one vector in `_SHARE`, or `_ENOUGH` of them, would have to be read again."""
 
 
-def saved_config(store: Path) -> HNSWConfig | None:
-    """Return the parameters of the index saved beside a store; None where there is none that can be read."""
-    try:
-        return HNSWIndex.open(_beside(store)).config
-    except (StorageError, MemoryError):
-        return None
-
-
-def _beside(store: Path) -> Path:
-    return Path(f"{store}-index")
-
-
 class IndexFile:
     """One store's index file.
 
@@ -63,7 +51,7 @@ class IndexFile:
     """
 
     def __init__(self, store: Path, space: EmbeddingSpace, *, number: int) -> None:
-        self.path = _beside(store)
+        self.path = Path(f"{store}-index")
         self._space = space
         self._number = number
         self._shown = 0

@@ -1,15 +1,21 @@
-"""`stats`: how much there is, and what it costs."""
+"""`stats`: how much there is, what it costs, how it changes, and how well it is searched."""
 
-import dataclasses
+import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Annotated, Any
 
 import typer
+from rich.live import Live
 
-from llmspell_memory.cli.opening import open_to_read
+from llmspell_memory.cli.figures import document, tables
+from llmspell_memory.cli.opening import open_to_read, open_to_tune
 from llmspell_memory.cli.options import AsJson, View, settings_of
-from llmspell_memory.cli.render import console, facts, one_line, print_json, size
+from llmspell_memory.cli.probing import Probe
+from llmspell_memory.cli.render import console, print_json, print_text
 from llmspell_memory.manager import DefaultMemoryManager
+from llmspell_memory.operations import prometheus_text
 from llmspell_memory.types import HNSWConfig
 
 
@@ -19,65 +25,82 @@ def stats(
     index: Annotated[
         View | None, typer.Option("--index", help="Also build this index, to see how long it takes and its size.")
     ] = None,
+    probe: Annotated[
+        int | None,
+        typer.Option(
+            "--probe", metavar="N", min=1, help="Also search for N stored vectors, to see latency and recall now."
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the figures again and again, until interrupted.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.05, help="How long --watch waits in between.")
+    ] = 2.0,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print the figures in Prometheus' text format.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many entries and sessions there are, the embedding space, and bytes on disk.
+    """Show how many entries there are and where, the embedding space, bytes on disk, and how the store is searched.
 
-    --json prints {"db": …, "entries": …, "space": {…}, "disk_bytes": …, "index": {…} or null, …}.
+    A command sees its own searches alone, not those of other processes: latency and recall are those of --probe, which
+    searches through an HNSW index (--index exact: exactly). --watch shows what others write.
+
+    --json prints {"db": …, "entries": …, "space": {…}, "disk_bytes": …, "index": {…} or null, …}; with --watch, one
+    such object a line.
     """
+    if prometheus and (watch or as_json):
+        raise typer.BadParameter("--prometheus goes with neither --watch nor --json")
     settings = settings_of(ctx)
     hnsw = HNSWConfig() if index is View.HNSW else None
-    with open_to_read(settings, hnsw=hnsw) as memory:
+    as_saved = probe is not None and index is None
+    with open_to_tune(settings, embeds=False) if as_saved else open_to_read(settings, hnsw=hnsw) as memory:
         seconds = _build(memory, memory.backend.hnsw) if index is not None else None
-        figures = {"db": str(settings.db), **_figures(memory, seconds)}
-    if as_json:
-        print_json(figures)
-    else:
-        console().print(facts(_lines(figures)))
+        probing = None if probe is None else Probe(memory, probe)
+
+        def figures() -> dict[str, Any]:
+            behind = None if probing is None else probing.run()
+            recall = None if probing is None else probing.recall()
+            told = document(memory.stats(), db=str(settings.db), seconds=seconds, recall=recall)
+            return told if behind is None else told | {"index_lag": behind}
+
+        if prometheus:
+            figures()
+            print_text(prometheus_text(memory.stats()))
+        elif watch:
+            _watch(figures, every=every, as_json=as_json)
+        elif as_json:
+            print_json(figures())
+        else:
+            console().print(tables(figures()))
+
+
+def _watch(figures: Callable[[], dict[str, Any]], *, every: float, as_json: bool) -> None:
+    """Show figures until interrupted, which is how it ends."""
+    screen, before = console(), None
+    moving = screen.is_terminal and not as_json
+    display = Live(console=screen, auto_refresh=False, vertical_overflow="visible") if moving else nullcontext()
+    with suppress(KeyboardInterrupt), display as live:
+        while True:
+            told, now = figures(), time.monotonic()
+            rate = "so far" if before is None else _rate(told["seq"] - before[0], now - before[1])
+            before = told["seq"], now
+            if as_json:
+                print_json(told, indent=None)
+            elif live is not None:
+                live.update(tables(told, rate=rate), refresh=True)
+            else:
+                screen.print(tables(told, rate=rate))
+            sys.stdout.flush()
+            time.sleep(every)
+
+
+def _rate(changes: int, seconds: float) -> str:
+    return f"{changes:+,} in {seconds:.1f} s, {changes / seconds:,.1f} a second"
 
 
 def _build(memory: DefaultMemoryManager, hnsw: HNSWConfig | None) -> float:
     began = time.perf_counter()
     memory.backend.configure(hnsw, rebuild=True)
     return time.perf_counter() - began
-
-
-def _figures(memory: DefaultMemoryManager, seconds: float | None) -> dict[str, Any]:
-    found = memory.stats()
-    figures: dict[str, Any] = {
-        "entries": found.entries,
-        "unprocessed": found.unprocessed,
-        "sessions": found.sessions,
-        "space": dataclasses.asdict(found.space),
-        "disk_bytes": found.disk_bytes,
-        "disk_bytes_per_entry": round(found.disk_bytes / found.entries) if found.entries else None,
-        "index": None,
-    }
-    if seconds is not None:
-        built = dataclasses.asdict(found.index)
-        per_entry = round(found.index.memory_bytes / found.entries) if found.entries else None
-        figures["index"] = built | {"memory_bytes_per_entry": per_entry, "build_seconds": seconds}
-    return figures
-
-
-def _lines(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    space = figures["space"]
-    lines = [
-        ("store", one_line(figures["db"])),
-        ("entries", f"{figures['entries']:,} ({figures['unprocessed']:,} unprocessed)"),
-        ("sessions", f"{figures['sessions']:,}"),
-        ("provider", one_line("/".join(part for part in (space["provider"], space["model"]) if part))),
-        ("vectors", f"{space['dimensions']} dimensions, {space['metric']}"),
-        ("on disk", f"{size(figures['disk_bytes'])}{_each(figures['disk_bytes_per_entry'])}"),
-    ]
-    if (index := figures["index"]) is None:
-        return [*lines, ("index", "built in memory at the first search of a process (see --index)")]
-    return [
-        *lines,
-        ("index", f"{index['kind']}, built in {index['build_seconds']:.3f} s"),
-        ("in memory", f"{size(index['memory_bytes'])}{_each(index['memory_bytes_per_entry'])}"),
-    ]
-
-
-def _each(count: int | None) -> str:
-    return "" if count is None else f" ({count:,} bytes an entry)"
