@@ -119,9 +119,8 @@ class DefaultMemoryManager:
             service = EmbeddingService(HashingProvider())
         if hnsw:
             logger.info("Creating HNSW episodic backend (production mode)")
-            logger.info(
-                "HNSW backend using embedding service: %s, dimensions: %d", service.space.provider, service.dimensions
-            )
+            space = {"provider": service.space.provider, "dimensions": service.dimensions}
+            logger.info("HNSW backend using embedding service: %s, dimensions: %d", *space.values(), extra=space)
         backend: EpisodicBackend
         if config.path is None:
             backend = LocalBackend(service.space, hnsw=hnsw)

@@ -215,7 +215,8 @@ class IndexView(Generic[Rows]):
                 self._moment = self._seen
                 if changed and latest:
                     self._set_ef_search(latest.ef_search)
-        logger.info("Rebuilt the vector index: %d vectors, %s", len(fresh), hnsw or "exact")
+        told = {"vectors": len(fresh), "index_kind": "hnsw" if hnsw else "exact"}
+        logger.info("Rebuilt the vector index: %d vectors, %s", len(fresh), hnsw or "exact", extra=told)
         return True
 
     def _set_ef_search(self, ef_search: int) -> None:

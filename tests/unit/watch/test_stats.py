@@ -164,3 +164,17 @@ def test_the_asyncio_face_times_alike(config: MemoryConfig) -> None:
             assert manager.recall is not None
 
     asyncio.run(use())
+
+
+def test_log_lines_carry_their_figures(config: MemoryConfig, caplog: pytest.LogCaptureFixture) -> None:
+    """What a line says in words, its extras say as values."""
+    caplog.set_level("INFO", logger="llmspell_memory")
+    with DefaultMemoryManager.with_config(config) as manager:
+        manager.episodic.add(EpisodicEntry("s", "user", "x"))
+        manager.rebuild(m=8)
+    lines = {one.getMessage().partition(":")[0]: one.__dict__ for one in caplog.records}
+    using, parameters = lines["HNSW backend using embedding service"], lines["HNSW parameters"]
+    assert (using["provider"], using["dimensions"]) == ("hashing", 16)
+    assert (parameters["m"], parameters["ef_construction"], parameters["ef_search"]) == (16, 200, 50)
+    rebuilt = lines["Rebuilt the vector index"]
+    assert (rebuilt["vectors"], rebuilt["index_kind"]) == (1, "hnsw")
