@@ -375,7 +375,8 @@ class DefaultMemoryManager:
 
     def _recorded(self) -> Sequence[Recorded]:
         """Searches that were made on this memory lately."""
-        return ()
+        recall = self._observer.recall
+        return () if recall is None else recall.recorded()
 
     def _hnsw(self) -> HNSWConfig:
         hnsw = self._backend.hnsw

@@ -6,9 +6,9 @@ from llmspell_memory.backends.sqlite.repair import repair
 from llmspell_memory.operations.advice import Advice, AdvicePoint
 from llmspell_memory.operations.advising import advise
 from llmspell_memory.operations.formats import FORMATS, Format, Source, detect, open_source
+from llmspell_memory.operations.plots import checked_plot
 from llmspell_memory.operations.prometheus import prometheus_text
 from llmspell_memory.operations.reembed import Reembedding
-from llmspell_memory.operations.plots import checked_plot
 from llmspell_memory.operations.transfer import ImportReport, export_jsonl, fitting, import_entries
 from llmspell_memory.operations.tune_report import TunePoint, TuneReport
 from llmspell_memory.operations.tuning import tune

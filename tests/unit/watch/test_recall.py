@@ -384,3 +384,17 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     """A share, a budget or a floor that is none is a ConfigError that names it."""
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Watch(**wrong)
+
+
+def test_tuning_takes_the_queries_that_were_asked(opened: Opened) -> None:
+    """What was searched for lately is what `tune` measures with, and its measurements are no searches of the user's."""
+    manager = opened()
+    searched(manager, 120)
+    before = manager.stats().timings["search.index"].count
+    report = manager.tune(target_recall=0.5)
+    assert report.kind == "recorded"
+    assert manager.stats().timings["search.index"].count == before
+    unwatched = opened(None)
+    for query in rows(120, 1):
+        unwatched.episodic.search(query, 10)
+    assert unwatched.tune(target_recall=0.5).kind == "sampled"
