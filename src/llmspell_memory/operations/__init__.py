@@ -5,6 +5,7 @@ from llmspell_memory.backends.sqlite.check import check
 from llmspell_memory.backends.sqlite.repair import repair
 from llmspell_memory.operations.advice import Advice, AdvicePoint
 from llmspell_memory.operations.advising import advise
+from llmspell_memory.operations.follow import Follower
 from llmspell_memory.operations.formats import FORMATS, Format, Source, detect, open_source
 from llmspell_memory.operations.plots import checked_plot
 from llmspell_memory.operations.prometheus import prometheus_text
@@ -21,6 +22,7 @@ __all__ = [
     "BackupReport",
     "CheckReport",
     "Finding",
+    "Follower",
     "Format",
     "ImportReport",
     "Loss",

@@ -1,0 +1,278 @@
+"""One store brought level with another, from where it stood the last time: rows as a view of rows.
+
+The position is a sequence number of the source, kept as a note in the target. It is written after the rows that it
+stands for, so a process that dies in between does a batch twice, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json as stdlib_json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from llmspell_memory.errors import ConfigError, InputError
+from llmspell_memory.types import Filter, json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import EpisodicEntry, Identity
+
+    Prepare = Callable[[Sequence[EpisodicEntry]], Sequence[EpisodicEntry]]
+
+_NOBODY: Final = Filter(ids=frozenset[str]())
+"""Matches nothing: to forget it erases what was deleted earlier."""
+
+_NOWHERE: Final = -1
+"""The position of a target whose rows are yet to be compared."""
+
+
+class Follower:
+    """Brings `target` level with `source`, batch by batch.
+
+    The target is to hold what the source holds and nothing else: an identity that the source no longer has goes, and
+    is erased where the source has erased something. Used by one thread at a time.
+
+    Args:
+        source: is read alone; may be written meanwhile by others. A `ScopedBackend`, too.
+        target: of the same embedding space, unless `prepare` makes vectors of its own.
+        note: name of the note in the target that keeps the position: a JSON object of "source" (the store's id),
+            "namespace", "position", "clean", "state", and what `record` was given.
+        batch: rows read at a time.
+        state: in the note, until `record` is given another.
+        start: where to begin when the note knows no position: after this number of the source's. Up to it the target
+            must be level already.
+        spare: identities of the target that did not come from the source, and are left as they are.
+        prepare: makes rows of the source ready for the target where their vectors are of another space; given only
+            rows whose words are new to the target.
+
+    Raises:
+        ConfigError: `batch` is not a positive integer.
+        InputError: the target shows one namespace alone, is the source itself, or is of another embedding space.
+    """
+
+    def __init__(
+        self,
+        source: EpisodicBackend,
+        target: EpisodicBackend,
+        *,
+        note: str,
+        batch: int = 512,
+        state: str = "following",
+        start: int = 0,
+        spare: Collection[Identity] = (),
+        prepare: Prepare | None = None,
+    ) -> None:
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise ConfigError(f"batch must be a positive integer, got {batch!r}")
+        check_pair(source, target, same_space=prepare is None)
+        self.source = source
+        self.target = target
+        self.spare = spare
+        self._note = note
+        self._batch = batch
+        self._prepare = prepare
+        self._start = start
+        self._source_id = source.stats().id
+        self._fields = self._noted() or {"state": state}
+        self._begun = False
+
+    # --- where it stands --------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The number of the source's that the target has reached; 0 before the first step of all."""
+        return max(0, int(self._fields.get("position", self._start)))
+
+    @property
+    def lag(self) -> int:
+        """How many of the source's numbers the target is behind; asks the source for its figures."""
+        return max(0, self.source.stats().seq - self.position)
+
+    @property
+    def state(self) -> str:
+        """What the note says of the state."""
+        return str(self._fields["state"])
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """A copy of the note."""
+        return dict(self._fields)
+
+    def record(self, **fields: Any) -> None:
+        """Put fields into the note, durable on return; one that is None is taken out."""
+        known = {name: value for name, value in (self._fields | fields).items() if value is not None}
+        self.target.write_note(self._note, stdlib_json.dumps(known))
+        self._fields = known
+
+    def start_over(self) -> None:
+        """Compare all rows from the next step on, whatever was reached before; equal ones are not written again."""
+        self.record(position=_NOWHERE)
+        self._begun = False
+
+    def _noted(self) -> dict[str, Any] | None:
+        """Return the note, if it is about this source."""
+        fields = read_note(self.target, self._note)
+        if fields is None or fields.get("source") != self._source_id:
+            return None
+        return fields if fields.get("namespace") == list(self.source.namespace) else None
+
+    # --- following --------------------------------------------------------------------------------------------------
+
+    def step(self) -> int | None:
+        """Apply the next batch and record the position; return how many rows were put or gone, None when level.
+
+        Raises:
+            StorageError: a store failed; the position stands, and the next step tries again. An UnavailableError also
+                where others keep what is to be erased from being erased.
+        """
+        if not self._begun:
+            self._begin()
+        batch = self.source.changes(self.position, limit=self._batch)
+        if batch.forgotten and batch.reached > self._fields["clean"]:
+            self._compare()
+            batch = self.source.changes(self.position, limit=self._batch)  # what was just read may be forgotten by now
+        if batch.reached <= self.position:
+            return None
+        self._delete(batch.gone)
+        self._put(batch.put)
+        self.record(position=batch.reached)
+        return len(batch.gone) + len(batch.put)
+
+    def _begin(self) -> None:
+        """Go on from the position in the note, if the source has got so far; else compare from the first number on.
+
+        A source with lower numbers is a backup that was put back.
+        """
+        noted = self._fields.get("position")
+        if noted is None and self._start:
+            self._fields |= {"position": self._start, "clean": self._start}
+        elif noted is None or not 0 <= noted <= self.source.stats().seq:
+            self.record(source=self._source_id, namespace=list(self.source.namespace), position=_NOWHERE)
+            self._compare()
+            self._fields["position"] = 0
+        self.record(source=self._source_id, namespace=list(self.source.namespace))
+        self._begun = True
+
+    def _compare(self) -> None:
+        """Erase every row that came from the source and is there no more, comparing identities a batch at a time.
+
+        What is forgotten up to the number "clean" needs no further look, for all that is read later is without it.
+        """
+        seq = self.source.stats().seq
+        ours = Filter(namespace=self.source.namespace, expired=None)
+        if self.target.stats().seq:  # otherwise it never held a row
+            for rows in batched(self.target.scan(ours), self._batch):
+                self._delete(missing(self.source, [(entry.namespace, entry.id) for entry in rows]))
+            self.target.forget(_NOBODY)  # also what a delete before this, or a dead process, has left behind
+        self.record(clean=seq)
+
+    def _delete(self, names: Iterable[Identity]) -> None:
+        for where in filters(name for name in names if name not in self.spare):
+            self.target.delete(where)
+
+    def _put(self, entries: Iterable[EpisodicEntry]) -> None:
+        """Put the rows that differ from the target's."""
+        wanted = [entry for entry in entries if (entry.namespace, entry.id) not in self.spare]
+        known = found(self.target, [(entry.namespace, entry.id) for entry in wanted])
+        fresh, stale = [], []
+        for entry in wanted:
+            old = known.get((entry.namespace, entry.id))
+            if old is not None and self._prepare is not None and old.content == entry.content:
+                entry = entry.changed(embedding=old.embedding)  # noqa: PLW2901 (the same words have the same vector)
+            if old is not None and same(entry, old):
+                continue
+            if old is not None and old.ingestion_time != entry.ingestion_time:
+                stale.append((entry.namespace, entry.id))  # to replace it would keep the old moment
+            fresh.append(entry)
+        if fresh and self._prepare is not None:
+            fresh = self._prepared(fresh, known)
+        self._delete(stale)
+        if fresh:
+            self.target.add(fresh)
+
+    def _prepared(self, entries: list[EpisodicEntry], known: dict[Identity, EpisodicEntry]) -> list[EpisodicEntry]:
+        assert self._prepare is not None  # noqa: S101 (for the type checker)
+        new = [
+            entry
+            for entry in entries
+            if (old := known.get((entry.namespace, entry.id))) is None or old.content != entry.content
+        ]
+        made = {(entry.namespace, entry.id): entry for entry in self._prepare(new)} if new else {}
+        return [made.get((entry.namespace, entry.id), entry) for entry in entries]
+
+
+def check_pair(source: EpisodicBackend, target: EpisodicBackend, *, same_space: bool = True) -> None:
+    """Refuse a target that cannot be made like the source.
+
+    Raises:
+        InputError: says why, and what to do.
+    """
+    if target.namespace:
+        raise InputError(
+            "the target shows one namespace of a store; give the whole store, or import the entries into the scope"
+        )
+    if source is target or source.stats().id == target.stats().id:
+        raise InputError(
+            "source and target are the same store, or one is a copy of the other's file; give a new store as target"
+        )
+    if same_space and source.space != target.space:
+        raise InputError(
+            f"the source holds vectors of {source.space}, the target those of {target.space}, and the two cannot be "
+            "compared. Make the target with the source's provider and model, or embed the texts anew (reembed=True)"
+        )
+
+
+def read_note(backend: EpisodicBackend, name: str) -> dict[str, Any] | None:
+    """Return a note that is a JSON object; None where there is none, or something else."""
+    text = backend.read_note(name)
+    if text is None:
+        return None
+    try:
+        fields = stdlib_json.loads(text)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def same(left: EpisodicEntry, right: EpisodicEntry) -> bool:
+    """Say whether two rows are equal in every field, their vectors to the bit."""
+    if left != right or json.canonical(left.metadata) != json.canonical(right.metadata):  # to Python, 1 equals true
+        return False
+    if left.embedding is None or right.embedding is None:
+        return left.embedding is right.embedding
+    return left.embedding.tobytes() == right.embedding.tobytes()
+
+
+def batched(entries: Iterable[EpisodicEntry], size: int) -> Iterator[list[EpisodicEntry]]:
+    """Yield lists of up to `size` entries."""
+    left = iter(entries)
+    while some := list(itertools.islice(left, size)):
+        yield some
+
+
+def filters(names: Iterable[Identity]) -> Iterator[Filter]:
+    """Yield filters, one a namespace, that together mean exactly these identities, expired or not."""
+    by_namespace: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for namespace, name in names:
+        by_namespace[namespace].add(name)
+    for namespace, ids in by_namespace.items():
+        yield Filter(ids=frozenset(ids), namespace=namespace, below=False, expired=None)
+
+
+def found(backend: EpisodicBackend, names: Iterable[Identity]) -> dict[Identity, EpisodicEntry]:
+    """Return those of the identities that a backend has, with their rows."""
+    return {(entry.namespace, entry.id): entry for where in filters(names) for entry in backend.scan(where)}
+
+
+def missing(backend: EpisodicBackend, names: Iterable[Identity]) -> list[Identity]:
+    """Return those of the identities that a backend does not have."""
+    lacking: list[Identity] = []
+    for where in filters(names):
+        ids = where.ids or frozenset()
+        if backend.count(where) < len(ids):  # counted without reading a row, which is all that is needed mostly
+            there = {entry.id for entry in backend.scan(where)}
+            lacking += [(where.namespace, name) for name in sorted(ids - there)]
+    return lacking
