@@ -11,14 +11,14 @@ import json as stdlib_json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from llmspell_memory.errors import ConfigError, InputError
+from llmspell_memory.errors import ConfigError, InputError, SpaceChangedError
 from llmspell_memory.types import Filter, json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EpisodicEntry, Identity
+    from llmspell_memory.types import EpisodicEntry, Identity, RowChanges
 
     Prepare = Callable[[Sequence[EpisodicEntry]], Sequence[EpisodicEntry]]
 
@@ -75,6 +75,7 @@ class Follower:
         self._batch = batch
         self._prepare = prepare
         self._start = start
+        self._space = source.space
         self._source_id = source.stats().id
         self._fields = self._noted() or {"state": state}
         self._begun = False
@@ -125,6 +126,7 @@ class Follower:
         """Apply the next batch and record the position; return how many rows were put or gone, None when level.
 
         Raises:
+            SpaceChangedError: the source is of another embedding space by now.
             StorageError: a store failed; the position stands, and the next step tries again. An UnavailableError also
                 where others keep what is to be erased from being erased.
         """
@@ -136,8 +138,11 @@ class Follower:
             batch = self.source.changes(self.position, limit=self._batch)  # what was just read may be forgotten by now
         if batch.reached <= self.position:
             return None
-        self._delete(batch.gone)
-        self._put(batch.put)
+        if self.source.space != self._space:
+            raise SpaceChangedError(
+                f"the source has moved from {self._space} to {self.source.space}; begin anew with another target"
+            )
+        self._apply(batch)
         self.record(position=batch.reached)
         return len(batch.gone) + len(batch.put)
 
@@ -169,39 +174,57 @@ class Follower:
             self.target.forget(_NOBODY)  # also what a delete before this, or a dead process, has left behind
         self.record(clean=seq)
 
+    def _apply(self, batch: RowChanges) -> None:
+        self._delete(batch.gone)
+        self._put(batch.put)
+
     def _delete(self, names: Iterable[Identity]) -> None:
-        for where in filters(name for name in names if name not in self.spare):
-            self.target.delete(where)
+        delete(self.target, (name for name in names if name not in self.spare))
 
     def _put(self, entries: Iterable[EpisodicEntry]) -> None:
-        """Put the rows that differ from the target's."""
-        wanted = [entry for entry in entries if (entry.namespace, entry.id) not in self.spare]
-        known = found(self.target, [(entry.namespace, entry.id) for entry in wanted])
-        fresh, stale = [], []
-        for entry in wanted:
-            old = known.get((entry.namespace, entry.id))
-            if old is not None and self._prepare is not None and old.content == entry.content:
-                entry = entry.changed(embedding=old.embedding)  # noqa: PLW2901 (the same words have the same vector)
-            if old is not None and same(entry, old):
-                continue
-            if old is not None and old.ingestion_time != entry.ingestion_time:
-                stale.append((entry.namespace, entry.id))  # to replace it would keep the old moment
-            fresh.append(entry)
-        if fresh and self._prepare is not None:
-            fresh = self._prepared(fresh, known)
-        self._delete(stale)
-        if fresh:
-            self.target.add(fresh)
+        put(
+            self.target,
+            [entry for entry in entries if (entry.namespace, entry.id) not in self.spare],
+            prepare=self._prepare,
+        )
 
-    def _prepared(self, entries: list[EpisodicEntry], known: dict[Identity, EpisodicEntry]) -> list[EpisodicEntry]:
-        assert self._prepare is not None  # noqa: S101 (for the type checker)
-        new = [
-            entry
-            for entry in entries
-            if (old := known.get((entry.namespace, entry.id))) is None or old.content != entry.content
-        ]
-        made = {(entry.namespace, entry.id): entry for entry in self._prepare(new)} if new else {}
-        return [made.get((entry.namespace, entry.id), entry) for entry in entries]
+
+def put(target: EpisodicBackend, entries: Sequence[EpisodicEntry], *, prepare: Prepare | None = None) -> int:
+    """Make rows of the target equal to these, each identity once, and return how many had to be written.
+
+    Args:
+        target: to write to.
+        entries: the rows.
+        prepare: gives vectors to those whose words the target does not have; the others keep the target's.
+    """
+    known = found(target, [(entry.namespace, entry.id) for entry in entries])
+    fresh: list[EpisodicEntry] = []
+    new: list[EpisodicEntry] = []
+    stale: list[Identity] = []
+    for given in entries:
+        entry, old = given, known.get((given.namespace, given.id))
+        if old is None or old.content != given.content:
+            new.append(given)
+        elif prepare is not None:
+            entry = given.changed(embedding=old.embedding)
+        if old is not None and same(entry, old):
+            continue
+        if old is not None and old.ingestion_time != entry.ingestion_time:
+            stale.append((entry.namespace, entry.id))  # to replace it would keep the old moment
+        fresh.append(entry)
+    if prepare is not None and new:
+        made = {(entry.namespace, entry.id): entry for entry in prepare(new)}
+        fresh = [made.get((entry.namespace, entry.id), entry) for entry in fresh]
+    delete(target, stale)
+    if fresh:
+        target.add(fresh)
+    return len(fresh)
+
+
+def delete(target: EpisodicBackend, names: Iterable[Identity]) -> None:
+    """Delete exactly these identities, expired or not."""
+    for where in filters(names):
+        target.delete(where)
 
 
 def check_pair(source: EpisodicBackend, target: EpisodicBackend, *, same_space: bool = True) -> None:
