@@ -7,9 +7,12 @@ from llmspell_memory.operations.advice import Advice, AdvicePoint
 from llmspell_memory.operations.advising import advise
 from llmspell_memory.operations.follow import Follower
 from llmspell_memory.operations.formats import FORMATS, Format, Source, detect, open_source
+from llmspell_memory.operations.migrate import migrate
+from llmspell_memory.operations.migration import MigrationPlan, MigrationReport
 from llmspell_memory.operations.plots import checked_plot
 from llmspell_memory.operations.prometheus import prometheus_text
 from llmspell_memory.operations.reembed import Reembedding
+from llmspell_memory.operations.rollback import rollback
 from llmspell_memory.operations.transfer import ImportReport, export_jsonl, fitting, import_entries
 from llmspell_memory.operations.tune_report import TunePoint, TuneReport
 from llmspell_memory.operations.tuning import tune
@@ -26,6 +29,8 @@ __all__ = [
     "Format",
     "ImportReport",
     "Loss",
+    "MigrationPlan",
+    "MigrationReport",
     "Reembedding",
     "RepairReport",
     "Source",
@@ -39,8 +44,10 @@ __all__ = [
     "export_jsonl",
     "fitting",
     "import_entries",
+    "migrate",
     "open_source",
     "prometheus_text",
     "repair",
+    "rollback",
     "tune",
 ]

@@ -77,7 +77,8 @@ class Follower:
         self._start = start
         self._space = source.space
         self._source_id = source.stats().id
-        self._fields = self._noted() or {"state": state}
+        about: dict[str, Any] = {"source": self._source_id, "namespace": list(source.namespace)}
+        self._fields = self._noted() or about | {"state": state}
         self._begun = False
 
     # --- where it stands --------------------------------------------------------------------------------------------
@@ -155,10 +156,10 @@ class Follower:
         if noted is None and self._start:
             self._fields |= {"position": self._start, "clean": self._start}
         elif noted is None or not 0 <= noted <= self.source.stats().seq:
-            self.record(source=self._source_id, namespace=list(self.source.namespace), position=_NOWHERE)
+            self.record(position=_NOWHERE)
             self._compare()
             self._fields["position"] = 0
-        self.record(source=self._source_id, namespace=list(self.source.namespace))
+        self.record()
         self._begun = True
 
     def _compare(self) -> None:

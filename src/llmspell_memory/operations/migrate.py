@@ -1,0 +1,284 @@
+"""A memory moved to another backend: rows as they are, while the source is written, and compared before it counts.
+
+The target keeps the note "migration": "unfinished" from before the first row, "finished" once it was compared. It names
+the source, and the numbers that the two stores had in common, from which a rollback goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+from llmspell_memory.errors import InputError
+from llmspell_memory.operations.follow import Follower, check_pair, read_note
+from llmspell_memory.operations.migration import MigrationReport
+from llmspell_memory.operations.migration_plan import planned
+from llmspell_memory.operations.verify import ALL, Verifier, catch_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from llmspell_memory.embeddings import EmbeddingService
+    from llmspell_memory.operations.follow import Prepare
+    from llmspell_memory.operations.migration import MigrationPlan, Phase, Progress, Verification
+    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import EpisodicEntry
+
+NOTE: Final = "migration"
+UNFINISHED: Final = "unfinished"
+FINISHED: Final = "finished"
+SEARCHES: Final = 60
+"""Searches that a verification asks of both stores."""
+
+_MORE: Final = 1000
+"""Batches for what is written while rows are copied; a source that is written faster than that is left behind."""
+
+
+@overload
+def migrate(
+    source: Any,
+    target: Any,
+    *,
+    dry_run: Literal[False] = False,
+    verify: bool = True,
+    batch: int = 512,
+    reembed: bool = False,
+    on_progress: Progress | None = None,
+) -> MigrationReport: ...
+@overload
+def migrate(
+    source: Any,
+    target: Any,
+    *,
+    dry_run: Literal[True],
+    verify: bool = True,
+    batch: int = 512,
+    reembed: bool = False,
+    on_progress: Progress | None = None,
+) -> MigrationPlan: ...
+def migrate(
+    source: Any,
+    target: Any,
+    *,
+    dry_run: bool = False,
+    verify: bool = True,
+    batch: int = 512,
+    reembed: bool = False,
+    on_progress: Progress | None = None,
+) -> MigrationReport | MigrationPlan:
+    """Bring every entry of `source` into `target` as it is: ids, times, flags, metadata, namespaces and vectors.
+
+    The source is only read, and others may write to it meanwhile: what they change is brought over, too, until the
+    target is level. Interrupted at any point, the same call goes on. Memory is bounded by `batch`, and some 100 bytes a
+    session and a namespace while rows are compared.
+
+    Args:
+        source: a manager, or a backend; one namespace of a store, too.
+        target: a manager, or a backend, of a whole store. Empty, or from an earlier run with the same source.
+        dry_run: change nothing, and return a plan instead, from rates measured on a sample.
+        verify: compare counts, a checksum over every field of every row, and a sample of searches; the target counts as
+            finished only when they agree.
+        batch: rows read and written at a time.
+        reembed: where the two are of different embedding spaces, embed the texts anew by the target's service; the
+            target must be a manager then.
+        on_progress: called with the phase, how many are done, and how many there are.
+
+    Returns:
+        A report; `report.verified` says whether both are equal. If not, the target stays marked as unfinished, and the
+        same call compares every row again and puts right what differs. With `dry_run`, a plan.
+
+    Raises:
+        InputError: the target holds entries of its own, or was written since it was finished; or the spaces differ, and
+            `reembed` is False. Nothing is changed.
+        StorageError: a store failed. The source is as it was, the target is marked as unfinished.
+    """
+    pair = Pair(source, target, reembed=reembed)
+    if dry_run:
+        check_target(pair.source, pair.target)
+        return planned(pair.source, pair.target, batch=batch, service=pair.service, verify=verify)
+    resumed = check_target(pair.source, pair.target)
+    follower = Follower(pair.source, pair.target, note=NOTE, batch=batch, state=UNFINISHED, prepare=pair.prepare)
+    follower.record(state=UNFINISHED, target_position=None, source_name=name_of(pair.source))
+    run = Run(follower, vectors=pair.prepare is None, on_progress=on_progress)
+    with noted(follower):
+        run.copy()
+        run.index()
+        verification = run.verify() if verify else None
+        return run.report("migrate", verification, resumed=resumed)
+
+
+def check_target(source: EpisodicBackend, target: EpisodicBackend) -> bool:
+    """Refuse a target that holds anything but an earlier run of the same migration; return whether it holds one.
+
+    Raises:
+        InputError: says what the target is, and what to do.
+    """
+    check_pair(source, target, same_space=False)
+    note, stats = read_note(target, NOTE), target.stats()
+    if note is None:
+        if stats.entries:
+            raise InputError(
+                f"the target holds {stats.entries:,} entries of its own; migrate into an empty store, or add to this "
+                "one by `llmspell-memory export` and `import`"
+            )
+        return False
+    if note.get("source") != source.stats().id or note.get("namespace", []) != list(source.namespace):
+        raise InputError(
+            f"the target was migrated from {note.get('source_name', 'another store')} (state: {note.get('state')}); "
+            "migrate into an empty store"
+        )
+    if note.get("state") == FINISHED and note.get("target_position") != stats.seq:
+        raise InputError(
+            "the target was written since its migration was finished, and those changes would be lost; bring them to "
+            "the source by rollback, or migrate into an empty store"
+        )
+    return "position" in note
+
+
+class Pair:
+    """The two backends of a migration, and what embeds where their spaces differ.
+
+    Args:
+        source: a manager or a backend.
+        target: a manager or a backend.
+        reembed: whether texts may be embedded anew.
+
+    Raises:
+        InputError: the spaces differ, and nothing may or can embed.
+    """
+
+    def __init__(self, source: Any, target: Any, *, reembed: bool) -> None:
+        self.source: EpisodicBackend = getattr(source, "backend", source)
+        self.target: EpisodicBackend = getattr(target, "backend", target)
+        self.service: EmbeddingService | None = None
+        if self.source.space != self.target.space:
+            check_pair(self.source, self.target, same_space=not reembed)
+            self.service = getattr(target, "service", None)
+            if self.service is None:
+                raise InputError("to embed texts anew, give a manager as target: its service makes the vectors")
+
+    @property
+    def prepare(self) -> Prepare | None:
+        """What gives rows vectors of the target's space; None where they have theirs."""
+        return None if self.service is None else preparing(self.service)
+
+
+def preparing(service: EmbeddingService) -> Prepare:
+    """Return a function that gives entries vectors by this service."""
+
+    def prepare(entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:
+        vectors = service.embed([entry.content for entry in entries])
+        return [entry.changed(embedding=vector) for entry, vector in zip(entries, vectors, strict=True)]
+
+    return prepare
+
+
+class Run:
+    """The phases of a migration, with the seconds that each takes.
+
+    Args:
+        follower: from source to target.
+        vectors: whether both are of one space, so that vectors are compared.
+        on_progress: told of the phases.
+    """
+
+    def __init__(self, follower: Follower, *, vectors: bool, on_progress: Progress | None) -> None:
+        self.follower = follower
+        self.seconds: dict[Phase, float] = {}
+        self.written = 0
+        self._vectors = vectors
+        self._tell = on_progress or (lambda _phase, _done, _total: None)
+
+    @contextmanager
+    def _timed(self, phase: Phase) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - began
+
+    def copy(self) -> None:
+        """Apply batches until the target is level."""
+        with self._timed("copy"):
+            seq = self.follower.source.stats().seq
+            more = 0
+            while more < _MORE and (applied := self.follower.step()) is not None:
+                self.written += applied
+                more += self.follower.position >= seq
+                self._tell("copy", self.follower.position, max(seq, self.follower.position))
+
+    def index(self) -> None:
+        """Let the target's index read what was written, which else waits for the first search."""
+        target = self.follower.target
+        if target.hnsw is None or not (some := next(iter(target.scan(ALL, limit=1)), None)):
+            return
+        with self._timed("index"):
+            assert some.embedding is not None  # noqa: S101 (for the type checker: a stored row has its vector)
+            self._tell("index", 0, target.stats().entries)
+            target.search(some.embedding, 1, ALL)
+            self._tell("index", target.stats().entries, target.stats().entries)
+
+    def verify(self) -> Verification:
+        """Compare both, and let the target say what came of it."""
+        with self._timed("compare"):
+            verifier = Verifier(self.follower, vectors=self._vectors, searches=SEARCHES, on_progress=self._tell)
+            found = verifier.run()
+        if not found.passed:
+            self.follower.start_over()  # the next run compares every row, and puts right what differs
+        return found
+
+    def report(
+        self,
+        direction: Literal["migrate", "rollback"],
+        verification: Verification | None,
+        *,
+        resumed: bool,
+        **more: Any,
+    ) -> MigrationReport:
+        """Do the last short pass, finish the note, and return the report."""
+        follower = self.follower
+        passed = verification is None or verification.passed
+        if passed:
+            with self._timed("copy"):
+                self.written += catch_up(follower)
+            follower.record(
+                state=FINISHED,
+                verified=verification is not None,
+                target_position=follower.target.stats().seq,
+                finished=datetime.now(UTC).isoformat(),
+            )
+        return MigrationReport(
+            direction=direction,
+            source=name_of(follower.source),
+            target=name_of(follower.target),
+            entries=follower.target.stats().entries,
+            written=self.written,
+            resumed=resumed,
+            position=follower.position,
+            lag=follower.lag if passed else 0,
+            finished=passed,
+            verification=verification,
+            seconds=self.seconds,
+            **more,
+        )
+
+
+@contextmanager
+def noted(follower: Follower) -> Iterator[None]:
+    """Add to whatever interrupts a run how far it came, and that it can go on."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(
+            f"the target is marked unfinished, and level with the source up to change {follower.position:,}; the same "
+            "call goes on from there"
+        )
+        raise
+
+
+def name_of(backend: EpisodicBackend) -> str:
+    """Return what a backend is called in a report: its path, or what it is."""
+    stats = backend.stats()
+    if backend.namespace:
+        return f"the namespace {' / '.join(backend.namespace)} of a {stats.rows} store"
+    return str(stats.path) if stats.path is not None else f"a store in memory ({backend.space})"

@@ -1,0 +1,366 @@
+"""Two stores compared: every field of every row by checksums, what differs row by row, and a sample of searches.
+
+The source may be written meanwhile. Checksums are then of different moments; so every row that they do not agree in,
+and every row that was written since they were begun, is compared again one by one, each time after the target has
+caught up, until the source has stood still over a comparison.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+
+from llmspell_memory.operations.digest import BUCKETS, Digest, bucket_of, differing_fields, row_number
+from llmspell_memory.operations.follow import found
+from llmspell_memory.operations.migration import Mismatch, NamespaceCount, RecallSample, Verification
+from llmspell_memory.types import EpisodicEntry, Filter, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmspell_memory.operations.follow import Follower
+    from llmspell_memory.operations.migration import Phase, Progress
+    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import Hit, Vector
+
+Rows: TypeAlias = Callable[[], Iterable[EpisodicEntry]]
+
+ALL: Final = Filter(expired=None)
+_PASSES: Final = 5
+_IN_VAIN: Final = 10
+_FEW: Final = 8
+_NAMED: Final = 10
+"""Mismatches that a report names."""
+
+_MOST: Final = 200_000
+"""Rows kept to find those that differ in groups that do; where more groups differ, the rest of them is only counted."""
+
+_EVERY: Final = 1024
+_PAGE: Final = 512
+_K: Final = 10
+_NOISE: Final = 0.05
+_SAME_SCORE: Final = {"float32": 1e-5, "float16": 4e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Rows of two sides, by their checksums."""
+
+    source: Digest
+    target: Digest
+    suspects: set[Identity]
+    more: int
+
+
+class Sample:
+    """Rows to make searches of, drawn evenly from those that pass by (reservoir sampling, Vitter's algorithm R)."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._seen = 0
+        self._chance = random.Random(0)  # noqa: S311 (nobody is to be surprised by it)
+        self.rows: list[EpisodicEntry] = []
+
+    def see(self, entry: EpisodicEntry) -> None:
+        """Let a row pass by."""
+        self._seen += 1
+        if len(self.rows) < self._size:
+            self.rows.append(entry)
+        elif (at := self._chance.randrange(self._seen)) < self._size:
+            self.rows[at] = entry
+
+
+def compare(
+    source: Rows,
+    target: Rows,
+    *,
+    vectors: bool,
+    spare: Collection[Identity] = (),
+    sample: Sample | None = None,
+    on_rows: Callable[[int], object] | None = None,
+) -> Compared:
+    """Compare rows by checksums, and name those in groups that do not agree.
+
+    Args:
+        source: yields all rows of one side, each identity once.
+        target: of the other side.
+        vectors: whether vectors are compared.
+        spare: identities that do not count.
+        sample: sees the rows of the source that have not expired.
+        on_rows: called now and then with how many rows were read, of both sides.
+    """
+    sides = [Digest(vectors=vectors, spare=spare) for _ in range(2)]
+    done = 0
+    for side, rows in zip(sides, (source, target), strict=True):
+        for entry in rows():
+            side.add(entry)
+            if sample is not None and side is sides[0] and entry.expires_at is None and entry.embedding is not None:
+                sample.see(entry)
+            done += 1
+            if on_rows and done % _EVERY == 0:
+                on_rows(done)
+    groups = sides[0].differing(sides[1])
+    looked_at = set(sorted(groups)[: max(1, _MOST // (sides[0].rows // BUCKETS + 1))])
+    suspects = _suspects(source, target, looked_at, vectors=vectors, spare=spare) if looked_at else set()
+    return Compared(sides[0], sides[1], suspects, len(groups) - len(looked_at))
+
+
+def _suspects(
+    source: Rows, target: Rows, groups: set[int], *, vectors: bool, spare: Collection[Identity]
+) -> set[Identity]:
+    """Return the identities in these groups whose rows differ, or that one side alone has."""
+    ours: dict[Identity, int] = {}
+    differing: set[Identity] = set()
+    for entry in source():
+        name = entry.namespace, entry.id
+        if bucket_of(name) in groups and name not in spare:
+            ours[name] = row_number(entry, vectors=vectors)
+            if len(ours) > _MOST:
+                break  # the groups hold more than can be kept; what is left out would be named as surplus
+    whole = len(ours) <= _MOST
+    for entry in target():
+        name = entry.namespace, entry.id
+        if bucket_of(name) not in groups or name in spare:
+            continue
+        known = ours.pop(name, None)
+        surplus = known is None and whole and len(differing) < _MOST
+        if surplus or (known is not None and known != row_number(entry, vectors=vectors)):
+            differing.add(name)
+    return differing | ours.keys()
+
+
+# --- rows that differ, one by one -----------------------------------------------------------------------------------
+
+
+def mismatch(
+    name: Identity, ours: EpisodicEntry | None, theirs: EpisodicEntry | None, *, vectors: bool
+) -> Mismatch | None:
+    """Return how two rows of one identity differ; None where they do not."""
+    if ours is None and theirs is None:
+        return None
+    if ours is None or theirs is None:
+        what = "missing" if theirs is None else "surplus"
+    else:
+        what = ", ".join(differing_fields(ours, theirs, vectors=vectors))
+    there = ours or theirs
+    assert there is not None  # noqa: S101 (for the type checker)
+    return Mismatch(namespace=name[0], id=name[1], session_id=there.session_id, what=what) if what else None
+
+
+class Verifier:
+    """Compares two stores, of which the source may be written meanwhile.
+
+    Args:
+        follower: from the source to the target; level, or nearly.
+        vectors: whether vectors are compared.
+        searches: how many to ask of both.
+        on_progress: told of rows and searches.
+    """
+
+    def __init__(self, follower: Follower, *, vectors: bool, searches: int, on_progress: Progress | None) -> None:
+        self._follower = follower
+        self._source, self._target = follower.source, follower.target
+        self._vectors = vectors
+        self._sample = Sample(searches)
+        self._searches = searches
+        self._on_progress = on_progress
+
+    def run(self) -> Verification:
+        """Compare rows, then what is suspicious among them, then searches."""
+        catch_up(self._follower)
+        began = self._follower.position
+        compared = compare(
+            lambda: self._source.scan(ALL),
+            lambda: self._target.scan(ALL),
+            vectors=self._vectors,
+            spare=self._follower.spare,
+            sample=self._sample,
+            on_rows=self._teller("compare", 2 * self._target.count(ALL)),
+        )
+        changed, forgotten = self._changed(began)
+        moved = bool(changed or forgotten)
+        mismatches, unsettled = self._settle(compared.suspects | changed)
+        searches = self._search()
+        return Verification(
+            rows=compared.target.rows,
+            sessions=len(compared.target.sessions),
+            namespaces=namespace_counts(compared),
+            checksums=(compared.source.checksum, compared.target.checksum),
+            vectors=self._vectors,
+            mismatches=tuple(mismatches[:_NAMED]),
+            mismatched=len(mismatches) + (0 if moved else compared.more),
+            unsettled=unsettled + (compared.more if moved else 0),
+            again=len(changed),
+            searches=searches,
+            indexed=is_indexed(self._target),
+        )
+
+    def _teller(self, phase: Phase, total: int) -> Callable[[int], object] | None:
+        tell = self._on_progress
+        return None if tell is None else lambda done: tell(phase, done, max(done, total))
+
+    def _changed(self, since: int) -> tuple[set[Identity], bool]:
+        """Return the identities that the source has changed since, and whether others were erased that none names."""
+        names: set[Identity] = set()
+        forgotten = False
+        while (batch := self._source.changes(since)).reached > since:
+            names |= {(entry.namespace, entry.id) for entry in batch.put} | set(batch.gone)
+            forgotten |= batch.forgotten
+            since = batch.reached
+        return names, forgotten
+
+    def _settle(self, names: Iterable[Identity]) -> tuple[list[Mismatch], int]:
+        """Compare rows one by one; return those that differ, and how many were written at every look."""
+        settled: dict[Identity, Mismatch] = {}
+        left, unsettled = set(names), 0
+        for _ in range(_PASSES):
+            catch_up(self._follower)
+            differing = {(one.namespace, one.id): one for one in self._differing(left)}
+            moved, forgotten = self._changed(self._follower.position)  # a row that is not among these stood still
+            again = {name for name, one in differing.items() if name in moved or (forgotten and one.what == "surplus")}
+            settled |= {name: one for name, one in differing.items() if name not in again}
+            left, unsettled = again | moved, len(again)
+            if not left:
+                break
+        return [settled[name] for name in sorted(settled)], unsettled
+
+    def _differing(self, names: Iterable[Identity]) -> Iterator[Mismatch]:
+        left = sorted(name for name in names if name not in self._follower.spare)
+        for start in range(0, len(left), _PAGE):
+            some = left[start : start + _PAGE]
+            ours, theirs = found(self._source, inside(some, self._source)), found(self._target, some)
+            for name in some:
+                if one := mismatch(name, ours.get(name), theirs.get(name), vectors=self._vectors):
+                    yield one
+
+    # --- searches ---------------------------------------------------------------------------------------------------
+
+    def _search(self) -> tuple[RecallSample, ...]:
+        """Ask both stores; without vectors in common, judge the target by its own exact answers."""
+        tell = self._teller("search", len(self._sample.rows))
+        judge = self._source if self._vectors else self._target
+        answers: dict[str, list[tuple[float, float, bool]]] = {}
+        rows = self._sample.rows
+        if not self._vectors:
+            of_target = found(self._target, [(one.namespace, one.id) for one in rows])
+            rows = [of_target[name] for one in rows if (name := (one.namespace, one.id)) in of_target]
+        in_vain = 0
+        for number, (what, query, where) in enumerate(questions(rows, self._source.namespace), start=1):
+            if answer := self._asked(judge, query, where):
+                answers.setdefault(what, []).append(answer)
+            else:
+                in_vain += 1
+                if in_vain == _IN_VAIN:  # the source is written all the time; the rows were compared nevertheless
+                    break
+            if tell:
+                tell(number)
+        return tuple(
+            RecallSample(
+                what=what,
+                searches=len(some),
+                source=float(np.mean([one[0] for one in some])) if self._vectors else None,
+                target=float(np.mean([one[1] for one in some])),
+                wrong=sum(one[2] for one in some),
+            )
+            for what, some in answers.items()
+        )
+
+    def _asked(self, judge: EpisodicBackend, query: Vector, where: Filter) -> tuple[float, float, bool] | None:
+        """Return the recall of source and target, and whether the target answers from other rows.
+
+        None where nothing is found, or the source was written during every try: then there is no moment to judge both.
+        """
+        for _ in range(_PASSES):
+            catch_up(self._follower, most=_FEW)
+            if answer := ask(judge, self._target, query, where, spare=self._follower.spare):
+                still = self._source.changes(self._follower.position, limit=1)
+                if still.reached == self._follower.position:
+                    return answer
+            else:
+                return None
+        return None
+
+
+def ask(
+    judge: EpisodicBackend, target: EpisodicBackend, query: Vector, where: Filter, *, spare: Collection[Identity] = ()
+) -> tuple[float, float, bool] | None:
+    """Ask both the same; return both recalls, and whether the target's exact answer differs. None without an answer."""
+    more = _K + min(len(spare), _PAGE) if spare else _K  # what one of the two alone has may stand among the nearest
+    truth = kept(judge.search(query, more, where, exact=True), spare)
+    if not truth:
+        return None
+    dtypes = [one.hnsw.dtype if one.hnsw else "float32" for one in (judge, target)]
+    near = max(_SAME_SCORE[dtype] for dtype in dtypes) * max(1.0, abs(truth[0].score))
+    exact = kept(target.search(query, more, where, exact=True), spare)
+    return (
+        recall(truth, kept(judge.search(query, more, where), spare), near),
+        recall(truth, kept(target.search(query, more, where), spare), near),
+        recall(truth, exact, near) < 1,
+    )
+
+
+def kept(hits: list[Hit], spare: Collection[Identity]) -> list[Hit]:
+    """Return the hits without those of identities that do not count."""
+    return [hit for hit in hits if (hit.entry.namespace, hit.entry.id) not in spare][:_K]
+
+
+def recall(truth: list[Hit], hits: list[Hit], near: float) -> float:
+    """Return the fraction of `truth` that was found; another row with as good a score counts as well."""
+    names = {(hit.entry.namespace, hit.entry.id) for hit in truth}
+    worst = truth[-1].score - near
+    good = sum((hit.entry.namespace, hit.entry.id) in names or hit.score >= worst for hit in hits[: len(truth)])
+    return good / len(truth)
+
+
+def questions(rows: list[EpisodicEntry], scope: tuple[str, ...] = ()) -> Iterator[tuple[str, Vector, Filter]]:
+    """Yield what is asked, a vector near that of a row, and a filter: none for every second, then one of three."""
+    chance = np.random.default_rng(0)
+    for number, row in enumerate(rows):
+        assert row.embedding is not None  # noqa: S101 (for the type checker: Sample takes no others)
+        length = float(np.linalg.norm(row.embedding)) or 1.0
+        noise = chance.standard_normal(len(row.embedding)) * length * _NOISE / np.sqrt(len(row.embedding))
+        query = (row.embedding + noise).astype(np.float32)
+        kinds = (
+            ("session", Filter(session_id=row.session_id, namespace=scope)),
+            ("all", Filter(namespace=scope)),
+            ("namespace", Filter(namespace=row.namespace, below=False)),
+            ("all", Filter(namespace=scope)),
+            ("role", Filter(role=row.role, namespace=scope)),
+            ("all", Filter(namespace=scope)),
+        )
+        what, where = kinds[number % len(kinds)]
+        yield what, query, where
+
+
+def inside(names: Iterable[Identity], source: EpisodicBackend) -> list[Identity]:
+    """Return the identities that a source may be asked for: a scope refuses others."""
+    depth = len(source.namespace)
+    return [name for name in names if name[0][:depth] == source.namespace]
+
+
+def namespace_counts(compared: Compared) -> tuple[NamespaceCount, ...]:
+    """Return counts by namespace, the largest first."""
+    ours, theirs = compared.source.namespaces, compared.target.namespaces
+    lines = [NamespaceCount(namespace=one, source=ours[one], target=theirs[one]) for one in ours.keys() | theirs.keys()]
+    return tuple(sorted(lines, key=lambda one: (-one.source, one.namespace)))
+
+
+def is_indexed(target: EpisodicBackend) -> bool:
+    """Say whether the target's index has all rows; one that waits for its first search is not asked."""
+    stats = target.stats()
+    return not stats.index.size or stats.lag > 0 or stats.index.size == stats.entries
+
+
+def catch_up(follower: Follower, *, most: int = 256) -> int:
+    """Step until level, or `most` times where the source is written faster; return how many rows were applied."""
+    total = 0
+    for _ in range(most):
+        applied = follower.step()
+        if applied is None:
+            break
+        total += applied
+    return total
