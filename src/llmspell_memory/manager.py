@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Self
 
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
+from llmspell_memory.backends.notes import REMEDY, unfinished
 from llmspell_memory.backends.tuned import NOTE, read_tuned, tuned_or
 from llmspell_memory.config import EpisodicBackendType, MemoryConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
@@ -88,6 +89,8 @@ class DefaultMemoryManager:
         self._episodic = EpisodicMemory(told, services, observer=observer)
         self._told = self._episodic, told, observer
         self._reembedding: Reembedding | None = None
+        if begun := unfinished(backend):
+            logger.warning("This memory may lack entries: its %s is unfinished; %s", begun, REMEDY[begun])
 
     @classmethod
     def new_in_memory(cls) -> Self:
@@ -206,6 +209,7 @@ class DefaultMemoryManager:
             timings={name: timings[name] for name in sorted(timings) if timings[name].count},
             failures=self._observer.operations.failures(),
             recall=self._observer.recall.stats() if self._observer.recall else None,
+            unfinished=unfinished(self._backend),
             backend=self.backend_name,
             cache_hits=0 if self._backend.namespace else service.hits,
             cache_misses=0 if self._backend.namespace else service.misses,

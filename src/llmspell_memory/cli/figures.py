@@ -40,6 +40,8 @@ def document(found: MemoryStats, *, db: str, seconds: float | None, recall: Reca
         "namespaces": found.namespaces,
         "seq": found.seq,
         "space": dataclasses.asdict(found.space),
+        "beside": [{"space": dataclasses.asdict(one.space), "vectors": one.vectors} for one in found.beside],
+        "unfinished": found.unfinished,
         "disk_bytes": found.disk_bytes,
         "disk_bytes_per_entry": per_entry,
         "index": _index(found, seconds),
@@ -107,6 +109,9 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
         ("vectors", f"{space['dimensions']} dimensions, {space['metric']}"),
         ("on disk", f"{size(figures['disk_bytes'])}{_each(figures['disk_bytes_per_entry'])}"),
     ]
+    lines += [("kept beside", _beside(one)) for one in figures["beside"]]
+    if figures["unfinished"]:
+        lines.append(("unfinished", f"its {figures['unfinished']}, so it may lack entries; the same command goes on"))
     index, probe = figures["index"], figures["probe"]
     if index is not None:
         lines += [
@@ -124,6 +129,12 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
             ("recall", f"{recall['recall']:.3f}, {interval}, of {recall['comparisons']:,} searches"),
         ]
     return lines
+
+
+def _beside(one: dict[str, Any]) -> str:
+    space = one["space"]
+    name = one_line("/".join(part for part in (space["provider"], space["model"]) if part))
+    return f"{one['vectors']:,} vectors of {name}, {space['dimensions']} dimensions"
 
 
 def _each(count: int | None) -> str:

@@ -11,6 +11,7 @@ import json as stdlib_json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from llmspell_memory.backends.notes import read_note
 from llmspell_memory.errors import ConfigError, InputError, SpaceChangedError
 from llmspell_memory.types import Filter, json
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _NOBODY: Final = Filter(ids=frozenset[str]())
 """Matches nothing: to forget it erases what was deleted earlier."""
+
+_FAR: Final = 1 << 62
+"""A number that no store reaches: whoever asks from there is told the last one."""
 
 _NOWHERE: Final = -1
 """The position of a target whose rows are yet to be compared."""
@@ -90,8 +94,8 @@ class Follower:
 
     @property
     def lag(self) -> int:
-        """How many of the source's numbers the target is behind; asks the source for its figures."""
-        return max(0, self.source.stats().seq - self.position)
+        """How many of the source's numbers the target is behind."""
+        return max(0, last_number(self.source) - self.position)
 
     @property
     def state(self) -> str:
@@ -136,7 +140,7 @@ class Follower:
         batch = self.source.changes(self.position, limit=self._batch)
         if batch.forgotten and batch.reached > self._fields["clean"]:
             self._compare()
-            batch = self.source.changes(self.position, limit=self._batch)  # what was just read may be forgotten by now
+            return 0  # what was just read may be forgotten by now, and more than the comparison has seen
         if batch.reached <= self.position:
             return None
         if self.source.space != self._space:
@@ -155,7 +159,7 @@ class Follower:
         noted = self._fields.get("position")
         if noted is None and self._start:
             self._fields |= {"position": self._start, "clean": self._start}
-        elif noted is None or not 0 <= noted <= self.source.stats().seq:
+        elif noted is None or not 0 <= noted <= last_number(self.source):
             self.record(position=_NOWHERE)
             self._compare()
             self._fields["position"] = 0
@@ -167,9 +171,9 @@ class Follower:
 
         What is forgotten up to the number "clean" needs no further look, for all that is read later is without it.
         """
-        seq = self.source.stats().seq
+        seq = last_number(self.source)
         ours = Filter(namespace=self.source.namespace, expired=None)
-        if self.target.stats().seq:  # otherwise it never held a row
+        if last_number(self.target):  # otherwise it never held a row
             for rows in batched(self.target.scan(ours), self._batch):
                 self._delete(missing(self.source, [(entry.namespace, entry.id) for entry in rows]))
             self.target.forget(_NOBODY)  # also what a delete before this, or a dead process, has left behind
@@ -249,16 +253,9 @@ def check_pair(source: EpisodicBackend, target: EpisodicBackend, *, same_space: 
         )
 
 
-def read_note(backend: EpisodicBackend, name: str) -> dict[str, Any] | None:
-    """Return a note that is a JSON object; None where there is none, or something else."""
-    text = backend.read_note(name)
-    if text is None:
-        return None
-    try:
-        fields = stdlib_json.loads(text)
-    except ValueError:
-        return None
-    return fields if isinstance(fields, dict) else None
+def last_number(backend: EpisodicBackend) -> int:
+    """Return the number of a store's last change; a scope's too, whose figures do not tell it."""
+    return backend.changes(_FAR, limit=1).reached
 
 
 def same(left: EpisodicEntry, right: EpisodicEntry) -> bool:

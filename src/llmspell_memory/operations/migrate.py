@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
+from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.follow import Follower, check_pair, read_note
+from llmspell_memory.operations.follow import Follower, check_pair, last_number
 from llmspell_memory.operations.migration import MigrationReport
 from llmspell_memory.operations.migration_plan import planned
 from llmspell_memory.operations.verify import ALL, Verifier, catch_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.operations.follow import Prepare
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EpisodicEntry
 
-NOTE: Final = "migration"
-UNFINISHED: Final = "unfinished"
-FINISHED: Final = "finished"
 SEARCHES: Final = 60
 """Searches that a verification asks of both stores."""
 
@@ -99,7 +97,7 @@ def migrate(
         check_target(pair.source, pair.target)
         return planned(pair.source, pair.target, batch=batch, service=pair.service, verify=verify)
     resumed = check_target(pair.source, pair.target)
-    follower = Follower(pair.source, pair.target, note=NOTE, batch=batch, state=UNFINISHED, prepare=pair.prepare)
+    follower = Follower(pair.source, pair.target, note=MIGRATION, batch=batch, state=UNFINISHED, prepare=pair.prepare)
     follower.record(state=UNFINISHED, target_position=None, source_name=name_of(pair.source))
     run = Run(follower, vectors=pair.prepare is None, on_progress=on_progress)
     with noted(follower):
@@ -116,7 +114,7 @@ def check_target(source: EpisodicBackend, target: EpisodicBackend) -> bool:
         InputError: says what the target is, and what to do.
     """
     check_pair(source, target, same_space=False)
-    note, stats = read_note(target, NOTE), target.stats()
+    note, stats = read_note(target, MIGRATION), target.stats()
     if note is None:
         if stats.entries:
             raise InputError(
@@ -129,7 +127,7 @@ def check_target(source: EpisodicBackend, target: EpisodicBackend) -> bool:
             f"the target was migrated from {note.get('source_name', 'another store')} (state: {note.get('state')}); "
             "migrate into an empty store"
         )
-    if note.get("state") == FINISHED and note.get("target_position") != stats.seq:
+    if note.get("state") == FINISHED and note.get("target_seq") != stats.seq:
         raise InputError(
             "the target was written since its migration was finished, and those changes would be lost; bring them to "
             "the source by rollback, or migrate into an empty store"
@@ -188,6 +186,7 @@ class Run:
         self.follower = follower
         self.seconds: dict[Phase, float] = {}
         self.written = 0
+        self._level = 0
         self._vectors = vectors
         self._tell = on_progress or (lambda _phase, _done, _total: None)
 
@@ -200,12 +199,13 @@ class Run:
     def copy(self) -> None:
         """Apply batches until the target is level."""
         with self._timed("copy"):
-            seq = self.follower.source.stats().seq
+            seq = last_number(self.follower.source)
             more = 0
             while more < _MORE and (applied := self.follower.step()) is not None:
                 self.written += applied
                 more += self.follower.position >= seq
                 self._tell("copy", self.follower.position, max(seq, self.follower.position))
+            self._level = last_number(self.follower.target)
 
     def index(self) -> None:
         """Let the target's index read what was written, which else waits for the first search."""
@@ -233,9 +233,13 @@ class Run:
         verification: Verification | None,
         *,
         resumed: bool,
-        **more: Any,
+        level: Callable[[], int] | None = None,
     ) -> MigrationReport:
-        """Do the last short pass, finish the note, and return the report."""
+        """Do the last short pass, finish the note, and return the report.
+
+        The note's "target_position" is where a rollback will begin to read: everything up to it is known to be the
+        source's. So it is from before the comparison, or what `level` says; to read a little too much does no harm.
+        """
         follower = self.follower
         passed = verification is None or verification.passed
         if passed:
@@ -244,7 +248,8 @@ class Run:
             follower.record(
                 state=FINISHED,
                 verified=verification is not None,
-                target_position=follower.target.stats().seq,
+                target_position=self._level if level is None else level(),
+                target_seq=last_number(follower.target),
                 finished=datetime.now(UTC).isoformat(),
             )
         return MigrationReport(
@@ -259,7 +264,6 @@ class Run:
             finished=passed,
             verification=verification,
             seconds=self.seconds,
-            **more,
         )
 
 

@@ -8,11 +8,13 @@ numbers, kept as they are, and reported.
 from __future__ import annotations
 
 import json as stdlib_json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from llmspell_memory.backends.notes import MIGRATION, ROLLBACK, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.follow import Follower, check_pair, found, missing, read_note, same
-from llmspell_memory.operations.migrate import NOTE, UNFINISHED, Pair, Run, name_of, noted
+from llmspell_memory.operations.follow import Follower, check_pair, found, missing, same
+from llmspell_memory.operations.migrate import Pair, Run, name_of, noted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EpisodicEntry, Identity, RowChanges
 
-BACK: Final = "rollback"
 _KEPT: Final = "rollback-kept"
 
 
@@ -69,13 +70,8 @@ def rollback(
         run.copy()
         run.index()
         verification = run.verify() if verify else None
-        return run.report(
-            "rollback",
-            verification,
-            resumed=begun is not None,
-            kept=tuple(sorted(kept.names)),
-            restored=follower.restored,
-        )
+        report = run.report("rollback", verification, resumed=begun is not None, level=kept.look)
+    return replace(report, kept=tuple(sorted(kept.names)), restored=follower.restored)
 
 
 def begun_before(source: EpisodicBackend, target: EpisodicBackend) -> dict[str, Any] | None:
@@ -84,7 +80,7 @@ def begun_before(source: EpisodicBackend, target: EpisodicBackend) -> dict[str, 
     Raises:
         InputError: the source has been put back to an earlier time since.
     """
-    note, stats = read_note(target, BACK), source.stats()
+    note, stats = read_note(target, ROLLBACK), source.stats()
     if note is None or note.get("source") != stats.id or note.get("state") != UNFINISHED:
         return None
     if note["position"] > stats.seq:
@@ -108,11 +104,11 @@ def link_of(source: EpisodicBackend, target: EpisodicBackend) -> Link:
     ours, theirs = source.stats(), target.stats()
     links = [
         Link(note["target_position"], note["position"])
-        for name in (NOTE, BACK)
+        for name in (MIGRATION, ROLLBACK)
         if (note := _noted(source, name, theirs.id))
     ] + [
         Link(note["position"], note["target_position"])
-        for name in (NOTE, BACK)
+        for name in (MIGRATION, ROLLBACK)
         if (note := _noted(target, name, ours.id))
     ]
     if not links:
@@ -131,7 +127,7 @@ def _noted(backend: EpisodicBackend, name: str, other: str) -> dict[str, Any] | 
 
 
 def _unknown(source: EpisodicBackend, target: EpisodicBackend) -> InputError:
-    note = read_note(source, NOTE) or {}
+    note = read_note(source, MIGRATION) or {}
     if note.get("source") != target.stats().id:
         return InputError(
             f"{name_of(source)} was not migrated from {name_of(target)}, so there is nothing to go back to; use "
@@ -189,8 +185,12 @@ class Kept:
             if name not in theirs or not same(row, theirs[name]):
                 yield name
 
-    def look(self, *, but: Collection[Identity] = ()) -> None:
-        """Take in what others have put into the old store since the last look; `but` is what was just written there."""
+    def look(self, *, but: Collection[Identity] = ()) -> int:
+        """Take in what others have put into the old store since the last look, all but what was just written there.
+
+        Returns:
+            The old store's number up to which this tells the two apart.
+        """
         before = len(self.names)
         while (batch := self._target.changes(self.cursor)).reached > self.cursor:
             names = {(entry.namespace, entry.id) for entry in batch.put}
@@ -198,6 +198,7 @@ class Kept:
             self.cursor = batch.reached
         if len(self.names) > before:
             self._target.write_note(_KEPT, stdlib_json.dumps(sorted(self.names)))
+        return self.cursor
 
 
 class _Backwards(Follower):
@@ -210,7 +211,9 @@ class _Backwards(Follower):
     def __init__(
         self, source: EpisodicBackend, target: EpisodicBackend, kept: Kept, *, batch: int, prepare: Prepare | None
     ) -> None:
-        super().__init__(source, target, note=BACK, batch=batch, state=UNFINISHED, spare=kept.names, prepare=prepare)
+        super().__init__(
+            source, target, note=ROLLBACK, batch=batch, state=UNFINISHED, spare=kept.names, prepare=prepare
+        )
         self._kept = kept
         self.restored = 0
 

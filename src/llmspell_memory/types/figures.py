@@ -144,6 +144,7 @@ class MemoryStats(BackendStats):
             "search.index" and "search.rows". What was never done is not there.
         failures: how many calls of each operation raised an error; only where some did.
         recall: of searches through an HNSW index; None where nothing was compared yet.
+        unfinished: "migration" or "rollback" where one was begun and not finished, so that entries may be missing.
     """
 
     backend: str
@@ -151,6 +152,7 @@ class MemoryStats(BackendStats):
     cache_misses: int
     failures: Mapping[str, int] = field(default_factory=dict, hash=False)
     recall: RecallStats | None = None
+    unfinished: str | None = None
 
     @property
     def cache_hit_rate(self) -> float | None:

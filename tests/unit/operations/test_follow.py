@@ -12,8 +12,9 @@ import pytest
 
 from llmspell_memory import ConfigError, EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, InputError
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
+from llmspell_memory.backends.notes import read_note
 from llmspell_memory.operations import Follower
-from llmspell_memory.operations.follow import read_note, same
+from llmspell_memory.operations.follow import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -326,6 +327,25 @@ def test_a_row_forgotten_between_two_reads_is_not_brought_back(make: Callable[[s
     assert told[0].forgotten
     assert equal(source, target)
     assert target.count(Filter(ids=frozenset(["id-10"]))) == 0
+
+
+def test_what_is_forgotten_during_a_comparison_is_found_by_another(make: Callable[[str], EpisodicBackend]) -> None:
+    """A row that is erased after its identity was compared, and before the next read, does not stay in the target."""
+    source, target = make("local"), make("local")
+    source.add([row(number) for number in range(6)])
+    follower = Follower(source, target, note="test")
+    follow(follower)
+    source.forget(Filter(ids=frozenset(["id-1"])))
+    forget = target.forget
+
+    def meanwhile(where: Filter) -> Any:
+        if source.count(Filter(ids=frozenset(["id-2"]))):
+            source.forget(Filter(ids=frozenset(["id-2"])))
+        return forget(where)
+
+    target.forget = meanwhile  # type: ignore[method-assign]
+    follow(follower)
+    assert sorted(one.id for one in target.scan(ALL)) == ["id-0", "id-3", "id-4", "id-5"]
 
 
 def test_identities_to_be_spared_are_left_alone(make: Callable[[str], EpisodicBackend]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from llmspell_memory.backends.notes import REMEDY, UNFINISHED, fields_of
 from llmspell_memory.backends.sqlite.check_index import SavedIndexCheck
 from llmspell_memory.backends.sqlite.connection import translated
 from llmspell_memory.backends.sqlite.findings import Findings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _BATCH: Final = 512
 _WITH_SNAPSHOTS: Final = 2
 """The first schema version that records index files."""
+
+_WITH_NOTES: Final = 3
+"""The first schema version that keeps notes."""
 
 _SETTLE_SECONDS: Final = 0.05
 """A page that somebody is writing just now is whole after this."""
@@ -160,6 +164,20 @@ class _Check:
             self._found.fault("records", "table state", "the number of the last change cannot be read")
         if salvage.space is None:
             self._found.fault("records", "table spaces", "the embedding space cannot be read")
+        self._notes()
+
+    def _notes(self) -> None:
+        """Tell of a migration to this store, or a rollback, that was begun and not finished."""
+        if isinstance(self._db, StorageError) or (self._salvage.schema or 0) < _WITH_NOTES:
+            return
+        try:
+            with translated(self._path):
+                notes = dict(self._db.execute("SELECT name, text FROM notes"))
+        except StorageError:
+            return
+        for name, remedy in REMEDY.items():
+            if (fields_of(notes.get(name)) or {}).get("state") == UNFINISHED:
+                self._found.note("notes", "the file", f"its {name} is unfinished: it may lack entries", remedy)
 
     def _entries(self) -> set[int]:
         """Return the labels of the entries that can be read."""

@@ -1,0 +1,46 @@
+"""Notes that a store keeps about itself: that it is being brought level with another, and is not yet whole."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from llmspell_memory.protocols import EpisodicBackend
+
+MIGRATION: Final = "migration"
+ROLLBACK: Final = "rollback"
+UNFINISHED: Final = "unfinished"
+FINISHED: Final = "finished"
+
+REMEDY: Final = {
+    MIGRATION: "the same `llmspell-memory migrate` goes on where it stopped; until then use the store it comes from",
+    ROLLBACK: "the same `llmspell-memory rollback` goes on where it stopped; until then use the store it comes from",
+}
+"""What to do about one that is unfinished."""
+
+
+def fields_of(text: str | None) -> dict[str, Any] | None:
+    """Return a note's fields; None where it is no JSON object."""
+    try:
+        fields = json.loads(text or "null")
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def read_note(backend: EpisodicBackend, name: str) -> dict[str, Any] | None:
+    """Return a note of a store that is a JSON object; None where there is none, or something else."""
+    return fields_of(backend.read_note(name))
+
+
+def unfinished(backend: EpisodicBackend) -> str | None:
+    """Return the name of what has been begun in a store and not finished, "migration" or "rollback"; None for neither.
+
+    Such a store may lack entries.
+    """
+    for name in (MIGRATION, ROLLBACK):
+        fields = read_note(backend, name)
+        if fields is not None and fields.get("state") == UNFINISHED:
+            return name
+    return None
