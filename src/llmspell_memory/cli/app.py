@@ -17,6 +17,7 @@ from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
 from llmspell_memory.cli.commands.reembed import reembed
+from llmspell_memory.cli.commands.migrate import migrate, rollback
 from llmspell_memory.cli.commands.search import search
 from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
@@ -131,6 +132,8 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "export": (export_, "Write entries to a file."),
     "delete": (delete, "Delete entries."),
     "sweep": (sweep, "Delete what has expired."),
+    "migrate": (migrate, "Move the memory to another store."),
+    "rollback": (rollback, "Move back what was written since."),
     "backup": (backup, "Copy the store while it is in use."),
     "check": (check, "Look for damage."),
     "repair": (repair, "Make a new store from a damaged one."),

@@ -95,11 +95,11 @@ def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) ->
         if space is None:
             return open_to_search(settings)
         backend = _existing(settings.db)
-        return DefaultMemoryManager(backend, _service_if_possible(backend.space, settings))
+        return DefaultMemoryManager(backend, service_if_possible(backend.space, settings))
     if space is None or settings.provider is not None:
         service = EmbeddingService(provider_for_new(settings))
     else:
-        service = _service_if_possible(space, settings)
+        service = service_if_possible(space, settings)
     return DefaultMemoryManager(SQLiteBackend(settings.db, service.space, warm=False), service)
 
 
@@ -135,7 +135,8 @@ def _service(provider: EmbeddingProvider, space: EmbeddingSpace) -> EmbeddingSer
     return EmbeddingService(provider, metric=space.metric)
 
 
-def _service_if_possible(space: EmbeddingSpace, settings: Settings) -> EmbeddingService:
+def service_if_possible(space: EmbeddingSpace, settings: Settings) -> EmbeddingService:
+    """Return the service of a space; where its provider cannot be made, one that says so when it is to embed."""
     try:
         return _service(provider_for(space, settings), space)
     except (MissingDependencyError, ConfigError) as error:

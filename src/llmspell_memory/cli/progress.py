@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from llmspell_memory.operations.migration import Phase
+    from llmspell_memory.operations.migration import Progress as Phases
 
 
 class Done(Protocol):
@@ -19,6 +22,14 @@ class Done(Protocol):
     def __call__(self, done: int, *, what: str | None = None, total: int | None = None) -> None:
         """Move the line."""
         ...
+
+
+_PHASES: Final[dict[str, str]] = {
+    "copy": "copying entries",
+    "index": "building the index",
+    "compare": "comparing entries",
+    "search": "comparing searches",
+}
 
 
 @contextmanager
@@ -39,3 +50,14 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
             bar.update(task, completed=done, description=what, total=total)
 
         yield move
+
+
+@contextmanager
+def phases(*, quiet: bool = False) -> Iterator[Phases]:
+    """Show the phases of a migration, one after the other on one line; gives the function to tell them by."""
+    with progress(_PHASES["copy"], quiet=quiet) as move:
+
+        def tell(phase: Phase, done: int, total: int) -> None:
+            move(done, what=_PHASES[phase], total=total or None)
+
+        yield tell

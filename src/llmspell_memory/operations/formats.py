@@ -66,7 +66,12 @@ def detect(path: str | os.PathLike[str]) -> Format:
 
 
 @contextmanager
-def open_source(path: str | os.PathLike[str], *, format: Format | None = None) -> Iterator[Source]:  # noqa: A002 (its name)
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    format: Format | None = None,  # noqa: A002 (its name)
+    learned: datetime | None = None,
+) -> Iterator[Source]:
     """Open a file of entries, plain or gzipped, and close it at the end of the `with` block.
 
     JSONL is read line by line; a chat export, one JSON document, is held in memory while it is open.
@@ -74,6 +79,7 @@ def open_source(path: str | os.PathLike[str], *, format: Format | None = None) -
     Args:
         path: of the file.
         format: of the file; None to find out by its content.
+        learned: the ingestion_time of lines of JSONL without one; None for the moment they are read at.
 
     Raises:
         InputError: the file cannot be read, or is in none of the formats; while iterating, what is wrong and where.
@@ -88,7 +94,7 @@ def open_source(path: str | os.PathLike[str], *, format: Format | None = None) -
             data = _unzipped(file, path)
             is_list = data.peek(_LOOK)[:_LOOK].removeprefix(_BOM).lstrip()[:1] == b"["
         if format == "jsonl" or (format is None and not is_list):
-            lines = Lines(_lines(data, path), name=str(path), written=written)
+            lines = Lines(_lines(data, path), name=str(path), written=written, learned=learned)
             yield Source("jsonl", lines.space, lines)
         else:
             document = _document(data, path)

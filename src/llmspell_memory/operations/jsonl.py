@@ -101,6 +101,7 @@ class Lines:
         name: of the file, for messages.
         written: when the file was written. Lines without a timestamp get this moment and one microsecond more from
             line to line, which keeps their order and is the same when the file is read again.
+        learned: the ingestion_time of lines without one; None for the moment they are read at.
 
     A line without an id gets one made from its session, role, content and timestamp, and from how many lines like it
     came before: the same line gets the same id in whatever file it stands. For that 16 bytes per such line are kept.
@@ -114,9 +115,12 @@ class Lines:
         SchemaError: a newer version of this library wrote the file.
     """
 
-    def __init__(self, lines: Iterable[bytes], *, name: str, written: datetime) -> None:
+    def __init__(
+        self, lines: Iterable[bytes], *, name: str, written: datetime, learned: datetime | None = None
+    ) -> None:
         self._name = name
         self._written = written
+        self._defaults = {} if learned is None else {"ingestion_time": learned}
         self._seen: dict[bytes, int] = {}
         self._objects = _objects(lines, name)
         self._first = next(self._objects, None)
@@ -142,7 +146,9 @@ class Lines:
                     fields[key] = as_moment(fields[key], name=key)
             if "embedding" in fields:
                 fields["embedding"] = _unpacked(fields["embedding"])
-            entry = EpisodicEntry(**{"timestamp": self._written + timedelta(microseconds=number)} | fields)
+            entry = EpisodicEntry(
+                **{"timestamp": self._written + timedelta(microseconds=number)} | self._defaults | fields
+            )
             if "id" in fields:
                 return entry
             return entry.changed(id=self._made_id(entry, entry.timestamp if "timestamp" in fields else None))

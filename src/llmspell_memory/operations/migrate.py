@@ -15,7 +15,7 @@ from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read
 from llmspell_memory.errors import InputError
 from llmspell_memory.operations.follow import Follower, check_pair, last_number
 from llmspell_memory.operations.migration import MigrationReport
-from llmspell_memory.operations.migration_plan import planned
+from llmspell_memory.operations.migration_plan import place_of, planned
 from llmspell_memory.operations.verify import ALL, Verifier, catch_up
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ def migrate(
         StorageError: a store failed. The source is as it was, the target is marked as unfinished.
     """
     pair = Pair(source, target, reembed=reembed)
+    check_pair(pair.source, pair.target, same_space=False)
+    resumed = check_target(pair.target, pair.source.stats().id, pair.source.namespace)
     if dry_run:
-        check_target(pair.source, pair.target)
-        return planned(pair.source, pair.target, batch=batch, service=pair.service, verify=verify)
-    resumed = check_target(pair.source, pair.target)
+        return planned(pair.source, place_of(pair.target), batch=batch, service=pair.service, verify=verify)
     follower = Follower(pair.source, pair.target, note=MIGRATION, batch=batch, state=UNFINISHED, prepare=pair.prepare)
     follower.record(state=UNFINISHED, target_position=None, source_name=name_of(pair.source))
     run = Run(follower, vectors=pair.prepare is None, on_progress=on_progress)
@@ -107,13 +107,17 @@ def migrate(
         return run.report("migrate", verification, resumed=resumed)
 
 
-def check_target(source: EpisodicBackend, target: EpisodicBackend) -> bool:
+def check_target(target: EpisodicBackend, source_id: str, namespace: tuple[str, ...] = ()) -> bool:
     """Refuse a target that holds anything but an earlier run of the same migration; return whether it holds one.
+
+    Args:
+        target: the target.
+        source_id: of the source.
+        namespace: that the source shows.
 
     Raises:
         InputError: says what the target is, and what to do.
     """
-    check_pair(source, target, same_space=False)
     note, stats = read_note(target, MIGRATION), target.stats()
     if note is None:
         if stats.entries:
@@ -122,7 +126,7 @@ def check_target(source: EpisodicBackend, target: EpisodicBackend) -> bool:
                 "one by `llmspell-memory export` and `import`"
             )
         return False
-    if note.get("source") != source.stats().id or note.get("namespace", []) != list(source.namespace):
+    if note.get("source") != source_id or note.get("namespace", []) != list(namespace):
         raise InputError(
             f"the target was migrated from {note.get('source_name', 'another store')} (state: {note.get('state')}); "
             "migrate into an empty store"
@@ -190,15 +194,9 @@ class Run:
         self._vectors = vectors
         self._tell = on_progress or (lambda _phase, _done, _total: None)
 
-    @contextmanager
-    def _timed(self, phase: Phase) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - began
-
     def copy(self) -> None:
         """Apply batches until the target is level."""
-        with self._timed("copy"):
+        with timed(self.seconds, "copy"):
             seq = last_number(self.follower.source)
             more = 0
             while more < _MORE and (applied := self.follower.step()) is not None:
@@ -209,18 +207,11 @@ class Run:
 
     def index(self) -> None:
         """Let the target's index read what was written, which else waits for the first search."""
-        target = self.follower.target
-        if target.hnsw is None or not (some := next(iter(target.scan(ALL, limit=1)), None)):
-            return
-        with self._timed("index"):
-            assert some.embedding is not None  # noqa: S101 (for the type checker: a stored row has its vector)
-            self._tell("index", 0, target.stats().entries)
-            target.search(some.embedding, 1, ALL)
-            self._tell("index", target.stats().entries, target.stats().entries)
+        read_into_index(self.follower.target, self.seconds, self._tell)
 
     def verify(self) -> Verification:
         """Compare both, and let the target say what came of it."""
-        with self._timed("compare"):
+        with timed(self.seconds, "compare"):
             verifier = Verifier(self.follower, vectors=self._vectors, searches=SEARCHES, on_progress=self._tell)
             found = verifier.run()
         if not found.passed:
@@ -243,7 +234,7 @@ class Run:
         follower = self.follower
         passed = verification is None or verification.passed
         if passed:
-            with self._timed("copy"):
+            with timed(self.seconds, "copy"):
                 self.written += catch_up(follower)
             follower.record(
                 state=FINISHED,
@@ -265,6 +256,26 @@ class Run:
             verification=verification,
             seconds=self.seconds,
         )
+
+
+@contextmanager
+def timed(seconds: dict[Phase, float], phase: Phase) -> Iterator[None]:
+    """Add how long the block takes to a phase's seconds."""
+    began = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
+
+
+def read_into_index(target: EpisodicBackend, seconds: dict[Phase, float], tell: Progress) -> None:
+    """Let an HNSW index read what was written, which else waits for the first search."""
+    if target.hnsw is None or not (some := next(iter(target.scan(ALL, limit=1)), None)):
+        return
+    assert some.embedding is not None  # noqa: S101 (for the type checker: a stored row has its vector)
+    with timed(seconds, "index"):
+        entries = target.count(ALL)
+        tell("index", 0, entries)
+        target.search(some.embedding, 1, ALL)
+        tell("index", entries, entries)
 
 
 @contextmanager

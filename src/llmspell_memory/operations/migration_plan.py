@@ -40,17 +40,22 @@ class Place:
     hnsw: HNSWConfig | None
 
 
-def planned(
-    source: EpisodicBackend, target: EpisodicBackend, *, batch: int, service: EmbeddingService | None, verify: bool
-) -> MigrationPlan:
-    """Return the plan for two backends that are open; neither is changed."""
-    stats, there = source.stats(), target.stats()
-    place = Place(
-        name="a store in memory" if there.path is None else str(there.path),
-        folder=None if there.path is None else there.path.parent,
+def place_of(target: EpisodicBackend) -> Place:
+    """Return where a backend that is open keeps its rows."""
+    path = target.stats().path
+    return Place(
+        name="a store in memory" if path is None else str(path),
+        folder=None if path is None else path.parent,
         space=target.space,
         hnsw=target.hnsw,
     )
+
+
+def planned(
+    source: EpisodicBackend, place: Place, *, batch: int, service: EmbeddingService | None, verify: bool
+) -> MigrationPlan:
+    """Return what it would take to bring a store to `place`; nothing is changed."""
+    stats = source.stats()
     began = time.perf_counter()
     rows: list[EpisodicEntry] = []
     at = 0

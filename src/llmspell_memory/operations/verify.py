@@ -7,31 +7,28 @@ caught up, until the source has stood still over a comparison.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-
 from llmspell_memory.operations.digest import BUCKETS, Digest, bucket_of, differing_fields, row_number
 from llmspell_memory.operations.follow import found
-from llmspell_memory.operations.migration import Mismatch, NamespaceCount, RecallSample, Verification
+from llmspell_memory.operations.migration import Mismatch, NamespaceCount, Verification
+from llmspell_memory.operations.sample import Answer, Sample, ask, questions, sampled
 from llmspell_memory.types import EpisodicEntry, Filter, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmspell_memory.operations.follow import Follower
-    from llmspell_memory.operations.migration import Phase, Progress
+    from llmspell_memory.operations.migration import Phase, Progress, RecallSample
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import Hit, Vector
+    from llmspell_memory.types import Vector
 
 Rows: TypeAlias = Callable[[], Iterable[EpisodicEntry]]
 
 ALL: Final = Filter(expired=None)
 _PASSES: Final = 5
-_IN_VAIN: Final = 10
 _FEW: Final = 8
 _NAMED: Final = 10
 """Mismatches that a report names."""
@@ -41,9 +38,6 @@ _MOST: Final = 200_000
 
 _EVERY: Final = 1024
 _PAGE: Final = 512
-_K: Final = 10
-_NOISE: Final = 0.05
-_SAME_SCORE: Final = {"float32": 1e-5, "float16": 4e-3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +48,6 @@ class Compared:
     target: Digest
     suspects: set[Identity]
     more: int
-
-
-class Sample:
-    """Rows to make searches of, drawn evenly from those that pass by (reservoir sampling, Vitter's algorithm R)."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._seen = 0
-        self._chance = random.Random(0)  # noqa: S311 (nobody is to be surprised by it)
-        self.rows: list[EpisodicEntry] = []
-
-    def see(self, entry: EpisodicEntry) -> None:
-        """Let a row pass by."""
-        self._seen += 1
-        if len(self.rows) < self._size:
-            self.rows.append(entry)
-        elif (at := self._chance.randrange(self._seen)) < self._size:
-            self.rows[at] = entry
 
 
 def compare(
@@ -241,35 +217,19 @@ class Verifier:
 
     def _search(self) -> tuple[RecallSample, ...]:
         """Ask both stores; without vectors in common, judge the target by its own exact answers."""
-        tell = self._teller("search", len(self._sample.rows))
         judge = self._source if self._vectors else self._target
-        answers: dict[str, list[tuple[float, float, bool]]] = {}
         rows = self._sample.rows
         if not self._vectors:
             of_target = found(self._target, [(one.namespace, one.id) for one in rows])
             rows = [of_target[name] for one in rows if (name := (one.namespace, one.id)) in of_target]
-        in_vain = 0
-        for number, (what, query, where) in enumerate(questions(rows, self._source.namespace), start=1):
-            if answer := self._asked(judge, query, where):
-                answers.setdefault(what, []).append(answer)
-            else:
-                in_vain += 1
-                if in_vain == _IN_VAIN:  # the source is written all the time; the rows were compared nevertheless
-                    break
-            if tell:
-                tell(number)
-        return tuple(
-            RecallSample(
-                what=what,
-                searches=len(some),
-                source=float(np.mean([one[0] for one in some])) if self._vectors else None,
-                target=float(np.mean([one[1] for one in some])),
-                wrong=sum(one[2] for one in some),
-            )
-            for what, some in answers.items()
+        return sampled(
+            questions(rows, self._source.namespace),
+            lambda query, where: self._asked(judge, query, where),
+            judged=self._vectors,
+            on_done=self._teller("search", len(rows)),
         )
 
-    def _asked(self, judge: EpisodicBackend, query: Vector, where: Filter) -> tuple[float, float, bool] | None:
+    def _asked(self, judge: EpisodicBackend, query: Vector, where: Filter) -> Answer | None:
         """Return the recall of source and target, and whether the target answers from other rows.
 
         None where nothing is found, or the source was written during every try: then there is no moment to judge both.
@@ -283,57 +243,6 @@ class Verifier:
             else:
                 return None
         return None
-
-
-def ask(
-    judge: EpisodicBackend, target: EpisodicBackend, query: Vector, where: Filter, *, spare: Collection[Identity] = ()
-) -> tuple[float, float, bool] | None:
-    """Ask both the same; return both recalls, and whether the target's exact answer differs. None without an answer."""
-    more = _K + min(len(spare), _PAGE) if spare else _K  # what one of the two alone has may stand among the nearest
-    truth = kept(judge.search(query, more, where, exact=True), spare)
-    if not truth:
-        return None
-    dtypes = [one.hnsw.dtype if one.hnsw else "float32" for one in (judge, target)]
-    near = max(_SAME_SCORE[dtype] for dtype in dtypes) * max(1.0, abs(truth[0].score))
-    exact = kept(target.search(query, more, where, exact=True), spare)
-    return (
-        recall(truth, kept(judge.search(query, more, where), spare), near),
-        recall(truth, kept(target.search(query, more, where), spare), near),
-        recall(truth, exact, near) < 1,
-    )
-
-
-def kept(hits: list[Hit], spare: Collection[Identity]) -> list[Hit]:
-    """Return the hits without those of identities that do not count."""
-    return [hit for hit in hits if (hit.entry.namespace, hit.entry.id) not in spare][:_K]
-
-
-def recall(truth: list[Hit], hits: list[Hit], near: float) -> float:
-    """Return the fraction of `truth` that was found; another row with as good a score counts as well."""
-    names = {(hit.entry.namespace, hit.entry.id) for hit in truth}
-    worst = truth[-1].score - near
-    good = sum((hit.entry.namespace, hit.entry.id) in names or hit.score >= worst for hit in hits[: len(truth)])
-    return good / len(truth)
-
-
-def questions(rows: list[EpisodicEntry], scope: tuple[str, ...] = ()) -> Iterator[tuple[str, Vector, Filter]]:
-    """Yield what is asked, a vector near that of a row, and a filter: none for every second, then one of three."""
-    chance = np.random.default_rng(0)
-    for number, row in enumerate(rows):
-        assert row.embedding is not None  # noqa: S101 (for the type checker: Sample takes no others)
-        length = float(np.linalg.norm(row.embedding)) or 1.0
-        noise = chance.standard_normal(len(row.embedding)) * length * _NOISE / np.sqrt(len(row.embedding))
-        query = (row.embedding + noise).astype(np.float32)
-        kinds = (
-            ("session", Filter(session_id=row.session_id, namespace=scope)),
-            ("all", Filter(namespace=scope)),
-            ("namespace", Filter(namespace=row.namespace, below=False)),
-            ("all", Filter(namespace=scope)),
-            ("role", Filter(role=row.role, namespace=scope)),
-            ("all", Filter(namespace=scope)),
-        )
-        what, where = kinds[number % len(kinds)]
-        yield what, query, where
 
 
 def inside(names: Iterable[Identity], source: EpisodicBackend) -> list[Identity]:

@@ -1,10 +1,7 @@
 """`import` and `export`: a store from files and into them."""
 
-import gzip
 import io
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,8 +16,9 @@ from llmspell_memory.cli.opening import open_to_read, open_to_write
 from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.render import console, one_line, print_json, table
 from llmspell_memory.cli.settings import Settings
-from llmspell_memory.errors import InputError, StorageError
+from llmspell_memory.errors import InputError
 from llmspell_memory.operations import Format, export_jsonl, fitting, import_entries, open_source
+from llmspell_memory.operations.output import written_whole
 from llmspell_memory.types import EpisodicEntry
 
 
@@ -151,27 +149,5 @@ def _output(name: str, *, store: Path, force: bool) -> Iterator[TextIO]:
     path = Path(name)
     if path.exists() and (not force or path.samefile(store)):
         raise InputError(f"{path} exists; choose another name, or replace it with --force (the store itself never is)")
-    try:
-        with _written_whole(path) as half_done, _text_file(half_done, compressed=path.suffix == ".gz") as file:
-            yield file
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; what is there gets the right name when it is complete."""
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(number)
-    half_done = Path(name)
-    try:
-        yield half_done
-        half_done.replace(path)
-    finally:
-        half_done.unlink(missing_ok=True)
-
-
-def _text_file(path: Path, *, compressed: bool) -> TextIO:
-    if compressed:
-        return cast("TextIO", gzip.open(path, "wt", encoding="utf-8", newline="\n"))
-    return path.open("w", encoding="utf-8", newline="\n")
+    with written_whole(path) as file:
+        yield file
