@@ -25,7 +25,7 @@ from llmspell_memory.operations.migrate import SEARCHES, check_target, name_of, 
 from llmspell_memory.operations.migration import MigrationReport, Mismatch, Verification
 from llmspell_memory.operations.migration_plan import plan_from
 from llmspell_memory.operations.output import written_whole
-from llmspell_memory.operations.sample import Sample, ask, questions, sampled
+from llmspell_memory.operations.sample import asked
 from llmspell_memory.operations.verify import ALL, Compared, compare, is_indexed, mismatch, namespace_counts
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.migration import MigrationPlan, Phase, Progress
+    from llmspell_memory.operations.migration import MigrationPlan, Phase, Progress, RecallSample
     from llmspell_memory.operations.migration_plan import Place
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Identity
@@ -225,15 +225,14 @@ class _FileRun:
     def verify(self) -> Verification:
         """Compare the file with the store; without vectors where some were made here."""
         with timed(self.seconds, "compare"):
-            sample = Sample(SEARCHES)
             total = 2 * self._target.count(ALL)
             next(self._file.rows(), None)  # finds out whether all lines have vectors
             vectors = self._file.all_have_vectors
             compared = compare(
                 self._file.rows,
-                lambda: self._target.scan(ALL),
+                self._target,
                 vectors=vectors,
-                sample=sample,
+                searches=SEARCHES,
                 on_rows=lambda done: self.tell("compare", done, max(done, total)),
             )
             return Verification(
@@ -246,14 +245,16 @@ class _FileRun:
                 mismatched=len(compared.suspects) + compared.more,
                 unsettled=0,
                 again=0,
-                searches=sampled(
-                    questions(sample.rows),
-                    lambda query, where: ask(self._target, self._target, query, where),
-                    judged=False,
-                    on_done=lambda done: self.tell("search", done, len(sample.rows)),
-                ),
+                searches=self._ask(compared),
                 indexed=is_indexed(self._target),
             )
+
+    def _ask(self, compared: Compared) -> tuple[RecallSample, ...]:
+        assert compared.truth is not None  # noqa: S101 (for the type checker)
+        total = len(compared.truth.questions)
+        return asked(
+            compared.truth, None, self._target, still=True, on_done=lambda done: self.tell("search", done, total)
+        )
 
     def _mismatches(self, compared: Compared, *, vectors: bool) -> tuple[Mismatch, ...]:
         names = sorted(compared.suspects)[:_NAMED]

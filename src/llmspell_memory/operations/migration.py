@@ -45,14 +45,15 @@ class NamespaceCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallSample:
-    """Searches asked of source and target, judged by the exact answer over the source's rows.
+    """Searches asked of source and target, judged by the exact answer over the rows that were compared.
 
     Attributes:
         what: which searches: "all" entries, or those with a "session", "namespace" or "role" as filter.
         searches: how many.
-        source: recall of the source, as a fraction; None where a file is the source, or was asked for nothing.
+        source: recall of the source, as a fraction; None where it was not asked: a file, another embedding space, or an
+            index that would have to be read first.
         target: recall of the target.
-        wrong: of them, those where the target's own exact answer is another than the source's.
+        wrong: of them, those where the target's own exact answer is another than the one from its rows.
     """
 
     what: str
@@ -77,7 +78,7 @@ class Verification:
         mismatched: how many rows differ, at least.
         unsettled: rows that the source changed too often to compare them.
         again: rows compared one by one, since they were written while the checksums were made.
-        searches: what a sample of searches found.
+        searches: what a sample of searches found; empty for a target that searches exactly and has no index in memory.
         indexed: whether the target's index has as many vectors as there are rows.
     """
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from llmspell_memory.operations.digest import BUCKETS, Digest, bucket_of, differing_fields, row_number
 from llmspell_memory.operations.follow import found
 from llmspell_memory.operations.migration import Mismatch, NamespaceCount, Verification
-from llmspell_memory.operations.sample import Answer, Sample, ask, questions, sampled
+from llmspell_memory.operations.sample import Sample, Truth, asked
 from llmspell_memory.types import EpisodicEntry, Filter, Identity
 
 if TYPE_CHECKING:
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.follow import Follower
     from llmspell_memory.operations.migration import Phase, Progress, RecallSample
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import Vector
 
 Rows: TypeAlias = Callable[[], Iterable[EpisodicEntry]]
 
 ALL: Final = Filter(expired=None)
 _PASSES: Final = 5
-_FEW: Final = 8
 _NAMED: Final = 10
 """Mismatches that a report names."""
 
@@ -48,45 +46,62 @@ class Compared:
     target: Digest
     suspects: set[Identity]
     more: int
+    truth: Truth | None = None
 
 
 def compare(
     source: Rows,
-    target: Rows,
+    target: EpisodicBackend,
     *,
     vectors: bool,
     spare: Collection[Identity] = (),
-    sample: Sample | None = None,
+    searches: int = 0,
     on_rows: Callable[[int], object] | None = None,
 ) -> Compared:
     """Compare rows by checksums, and name those in groups that do not agree.
 
     Args:
         source: yields all rows of one side, each identity once.
-        target: of the other side.
+        target: the other side.
         vectors: whether vectors are compared.
         spare: identities that do not count.
-        sample: sees the rows of the source that have not expired.
+        searches: how many to find the exact answers of, on the way.
         on_rows: called now and then with how many rows were read, of both sides.
     """
-    sides = [Digest(vectors=vectors, spare=spare) for _ in range(2)]
-    done = 0
-    for side, rows in zip(sides, (source, target), strict=True):
-        for entry in rows():
-            side.add(entry)
-            if sample is not None and side is sides[0] and entry.expires_at is None and entry.embedding is not None:
-                sample.see(entry)
-            done += 1
-            if on_rows and done % _EVERY == 0:
-                on_rows(done)
-    groups = sides[0].differing(sides[1])
-    looked_at = set(sorted(groups)[: max(1, _MOST // (sides[0].rows // BUCKETS + 1))])
+    ours, theirs = (Digest(vectors=vectors, spare=spare) for _ in range(2))
+    sample = Sample(searches)
+    tell = _every(on_rows)
+    for entry in source():
+        ours.add(entry)
+        sample.see(entry)
+        tell(1)
+    truth = Truth(list(sample.questions(target)), metric=target.space.metric)
+    for entry in target.scan(ALL):
+        theirs.add(entry)
+        if (entry.namespace, entry.id) not in spare:
+            truth.see(entry)
+        tell(1)
+    groups = ours.differing(theirs)
+    looked_at = set(sorted(groups)[: max(1, _MOST // (ours.rows // BUCKETS + 1))])
     suspects = _suspects(source, target, looked_at, vectors=vectors, spare=spare) if looked_at else set()
-    return Compared(sides[0], sides[1], suspects, len(groups) - len(looked_at))
+    return Compared(ours, theirs, suspects, len(groups) - len(looked_at), truth)
+
+
+def _every(on_rows: Callable[[int], object] | None) -> Callable[[int], None]:
+    """Return a function that counts, and tells now and then."""
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if on_rows and done % _EVERY == 0:
+            on_rows(done)
+
+    return tell
 
 
 def _suspects(
-    source: Rows, target: Rows, groups: set[int], *, vectors: bool, spare: Collection[Identity]
+    source: Rows, target: EpisodicBackend, groups: set[int], *, vectors: bool, spare: Collection[Identity]
 ) -> set[Identity]:
     """Return the identities in these groups whose rows differ, or that one side alone has."""
     ours: dict[Identity, int] = {}
@@ -98,7 +113,7 @@ def _suspects(
             if len(ours) > _MOST:
                 break  # the groups hold more than can be kept; what is left out would be named as surplus
     whole = len(ours) <= _MOST
-    for entry in target():
+    for entry in target.scan(ALL):
         name = entry.namespace, entry.id
         if bucket_of(name) not in groups or name in spare:
             continue
@@ -141,7 +156,6 @@ class Verifier:
         self._follower = follower
         self._source, self._target = follower.source, follower.target
         self._vectors = vectors
-        self._sample = Sample(searches)
         self._searches = searches
         self._on_progress = on_progress
 
@@ -151,16 +165,15 @@ class Verifier:
         began = self._follower.position
         compared = compare(
             lambda: self._source.scan(ALL),
-            lambda: self._target.scan(ALL),
+            self._target,
             vectors=self._vectors,
             spare=self._follower.spare,
-            sample=self._sample,
+            searches=self._searches,
             on_rows=self._teller("compare", 2 * self._target.count(ALL)),
         )
         changed, forgotten = self._changed(began)
         moved = bool(changed or forgotten)
         mismatches, unsettled = self._settle(compared.suspects | changed)
-        searches = self._search()
         return Verification(
             rows=compared.target.rows,
             sessions=len(compared.target.sessions),
@@ -171,8 +184,21 @@ class Verifier:
             mismatched=len(mismatches) + (0 if moved else compared.more),
             unsettled=unsettled + (compared.more if moved else 0),
             again=len(changed),
-            searches=searches,
+            searches=self._ask(compared, still=not moved),
             indexed=is_indexed(self._target),
+        )
+
+    def _ask(self, compared: Compared, *, still: bool) -> tuple[RecallSample, ...]:
+        assert compared.truth is not None  # noqa: S101 (for the type checker)
+        catch_up(self._follower)
+        still = still and not self._source.changes(self._follower.position, limit=1).put
+        return asked(
+            compared.truth,
+            self._source,
+            self._target,
+            spare=self._follower.spare,
+            still=still,
+            on_done=self._teller("search", len(compared.truth.questions)),
         )
 
     def _teller(self, phase: Phase, total: int) -> Callable[[int], object] | None:
@@ -212,37 +238,6 @@ class Verifier:
             for name in some:
                 if one := mismatch(name, ours.get(name), theirs.get(name), vectors=self._vectors):
                     yield one
-
-    # --- searches ---------------------------------------------------------------------------------------------------
-
-    def _search(self) -> tuple[RecallSample, ...]:
-        """Ask both stores; without vectors in common, judge the target by its own exact answers."""
-        judge = self._source if self._vectors else self._target
-        rows = self._sample.rows
-        if not self._vectors:
-            of_target = found(self._target, [(one.namespace, one.id) for one in rows])
-            rows = [of_target[name] for one in rows if (name := (one.namespace, one.id)) in of_target]
-        return sampled(
-            questions(rows, self._source.namespace),
-            lambda query, where: self._asked(judge, query, where),
-            judged=self._vectors,
-            on_done=self._teller("search", len(rows)),
-        )
-
-    def _asked(self, judge: EpisodicBackend, query: Vector, where: Filter) -> Answer | None:
-        """Return the recall of source and target, and whether the target answers from other rows.
-
-        None where nothing is found, or the source was written during every try: then there is no moment to judge both.
-        """
-        for _ in range(_PASSES):
-            catch_up(self._follower, most=_FEW)
-            if answer := ask(judge, self._target, query, where, spare=self._follower.spare):
-                still = self._source.changes(self._follower.position, limit=1)
-                if still.reached == self._follower.position:
-                    return answer
-            else:
-                return None
-        return None
 
 
 def inside(names: Iterable[Identity], source: EpisodicBackend) -> list[Identity]:

@@ -79,7 +79,7 @@ def rollback(
     """Bring OLD level with what was written to NEW since it was migrated; NEW stays as it is.
 
     What was written to OLD meanwhile is kept, and named. Interrupted, the same command goes on. Exit code 1 when the
-    two are not equal afterwards. --json prints what `migrate` prints, with {"kept": [[namespace, id], …], "restored": …}.
+    two are not equal afterwards. --json prints what `migrate` does, {"kept": [[namespace, id], …], "restored": …} too.
     """
     settings = options.settings_of(ctx)
     for path in (new, old):
