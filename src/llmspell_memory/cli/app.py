@@ -16,8 +16,8 @@ from llmspell_memory.cli.commands.care import backup, check, repair
 from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
-from llmspell_memory.cli.commands.reembed import reembed
 from llmspell_memory.cli.commands.migrate import migrate, rollback
+from llmspell_memory.cli.commands.reembed import reembed
 from llmspell_memory.cli.commands.search import search
 from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
