@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.faults.harness.history import Said
+    from tests.faults.harness.mover import Job as MoverJob
     from tests.faults.harness.writer import Job
 
 HERE: Final = Path(__file__).parent
@@ -57,12 +59,17 @@ def recorded(log: Path) -> Iterator[Call]:
 
 
 class Writers:
-    """Starts one writer after another."""
+    """Starts one writer after another.
 
-    def __init__(self, library: Path) -> None:
+    Args:
+        library: calls.c, compiled.
+        program: the module that forks one for each job.
+    """
+
+    def __init__(self, library: Path, program: str = "tests.faults.harness.writer") -> None:
         environment = os.environ | {"LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"}
         self._program = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.harness.writer"],
+            [sys.executable, "-m", program],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -70,7 +77,7 @@ class Writers:
             text=True,
         )
 
-    def run(self, job: Job, *, kill_after: float | None = None) -> tuple[list[Said], int]:
+    def run(self, job: Job | MoverJob, *, kill_after: float | None = None) -> tuple[list[Said], int]:
         """Let a writer do its job, or kill it some time after it opened; return what it said, and its status."""
         assert self._program.stdin is not None
         assert self._program.stdout is not None
@@ -84,7 +91,8 @@ class Writers:
             lines.append(said)
             if kill_after is not None and said == {"done": "open"}:
                 time.sleep(kill_after)
-                os.kill(lines[0]["pid"], signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may have done all it was asked for
+                    os.kill(lines[0]["pid"], signal.SIGKILL)
                 kill_after = None
         raise AssertionError("the program of the writers has ended")
 
