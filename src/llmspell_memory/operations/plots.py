@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from llmspell_memory.errors import InputError, MissingDependencyError, StorageError
+from llmspell_memory.operations.tune_report import setting
 
 if TYPE_CHECKING:
     import os
@@ -112,7 +113,7 @@ def _mark(axes: Any, report: TuneReport) -> None:
         axes.plot(point.recall, point.p50_us, "*", label="chosen" if report.met else "nearest", **star)
         left = point.recall < _MIDDLE
         axes.annotate(
-            f"ef_search={point.hnsw.ef_search}\nrecall {point.recall:.4f}, p50 {point.p50_us:,.0f} µs",
+            f"{setting(point.hnsw)}\nrecall {point.recall:.4f}, p50 {point.p50_us:,.0f} µs",
             (point.recall, point.p50_us),
             xytext=(16, -30) if left else (-18, 60),
             textcoords="offset points",
