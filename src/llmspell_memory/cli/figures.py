@@ -21,7 +21,9 @@ PARTS = ("search", "search.index", "search.rows")
 """Operations of a probe; there are no others in a process that only looks."""
 
 
-def document(found: MemoryStats, *, db: str, seconds: float | None, recall: RecallEstimate | None) -> dict[str, Any]:
+def document(
+    found: MemoryStats, *, db: str, seconds: float | None, recall: RecallEstimate | None, behind: int | None = None
+) -> dict[str, Any]:
     """Return the figures as a JSON object.
 
     Args:
@@ -29,6 +31,7 @@ def document(found: MemoryStats, *, db: str, seconds: float | None, recall: Reca
         db: the store, as it was named.
         seconds: that building an index took, where one was asked for.
         recall: of a probe, where there was one.
+        behind: how many changes the index had yet to read before the probe, where there was one before it.
     """
     per_entry = round(found.disk_bytes / found.entries) if found.entries else None
     return {
@@ -47,7 +50,7 @@ def document(found: MemoryStats, *, db: str, seconds: float | None, recall: Reca
         "index": _index(found, seconds),
         "largest_namespaces": [_count(one) for one in found.largest_namespaces],
         "largest_sessions": [_count(one) for one in found.largest_sessions],
-        "probe": None if recall is None else _probe(found, recall),
+        "probe": None if recall is None else _probe(found, recall, behind),
     }
 
 
@@ -63,7 +66,7 @@ def _count(one: EntryCount) -> dict[str, Any]:
     return {"namespace": list(one.namespace), **session, "entries": one.entries}
 
 
-def _probe(found: MemoryStats, recall: RecallEstimate) -> dict[str, Any]:
+def _probe(found: MemoryStats, recall: RecallEstimate, behind: int | None) -> dict[str, Any]:
     timings = {
         name: {
             part: round(value, 3)
@@ -76,6 +79,7 @@ def _probe(found: MemoryStats, recall: RecallEstimate) -> dict[str, Any]:
     config = found.index.config
     return {
         "index": None if config is None else dataclasses.asdict(config),
+        "index_lag": behind,
         "recall": dataclasses.asdict(recall),
         "timings_us": timings,
     }
@@ -126,6 +130,7 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
         used = "exact" if config is None else "hnsw, m {m}, ef_construction {ef_construction}, ef_search {ef_search}"
         lines += [
             ("probed", used.format(**(config or {}))),
+            *([] if (lag := probe["index_lag"]) is None else [("lag", f"{lag:,} changes before the probe")]),
             ("recall", f"{recall['recall']:.3f}, {interval}, of {recall['comparisons']:,} searches"),
         ]
     return lines

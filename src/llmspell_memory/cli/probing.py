@@ -36,18 +36,17 @@ class Probe:
         self._chance = random.Random()  # noqa: S311 (a sample, not a secret)
         self._recalls: deque[float] = deque(maxlen=_WINDOW)
 
-    def run(self) -> int:
-        """Run a round; return how many changes the index was behind when it began."""
+    def run(self) -> int | None:
+        """Run a round; return how many changes the index was behind when it began, None in the first."""
         backend = self._memory.backend
-        behind = None
+        behind = backend.stats().lag if self._recalls else None
         for vector in self._vectors():
             with unrecorded():
-                if behind is None:
-                    behind = backend.stats().lag
+                if not self._recalls:
                     backend.search(vector, K, _EVERYTHING)  # loads or builds the index, which is not to be timed
                 best = backend.search(vector, K, _EVERYTHING, exact=True)
             self._recalls.append(recall_of(self._memory.episodic.search(vector, K), best))
-        return behind or 0
+        return behind
 
     def recall(self) -> RecallEstimate | None:
         """Return what was found of the exact answers; None where the store is empty."""

@@ -62,8 +62,7 @@ def stats(
         def figures() -> dict[str, Any]:
             behind = None if probing is None else probing.run()
             recall = None if probing is None else probing.recall()
-            told = document(memory.stats(), db=str(settings.db), seconds=seconds, recall=recall)
-            return told if behind is None else told | {"index_lag": behind}
+            return document(memory.stats(), db=str(settings.db), seconds=seconds, recall=recall, behind=behind)
 
         if prometheus:
             figures()
