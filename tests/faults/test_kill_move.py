@@ -37,14 +37,14 @@ pytestmark = [
 ]
 
 KINDS: Final = [
-    ("any", "*", 400),
-    ("commit", "*-wal", 60),
-    ("write", "*.db-wal", 300),
-    ("write", "*.db", 60),
-    ("write", "*-index*", 12),
-    ("create", "*", 4),
+    ("any", "*", 150),
+    ("commit", "*-wal", 25),
+    ("write", "*.db-wal", 120),
+    ("write", "*.db", 20),
+    ("write", "*-index*", 6),
+    ("create", "*", 3),
     ("truncate", "*", 3),
-    ("sync", "*", 4),
+    ("sync", "*", 3),
     ("folder", "*", 3),
     ("rename", "*", 1),
     ("link", "*", 1),
@@ -52,7 +52,7 @@ KINDS: Final = [
 ]
 """Kinds of calls, the files they change, and one of how many is fatal."""
 
-SHORT, LONG = 18, 300
+SHORT, LONG = 12, 300
 ROWS: Final = 600
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SEARCHES: Final = 60
 """Searches that a verification asks of both stores."""
 
-_MORE: Final = 1000
+_MORE: Final = 256
 """Batches for what is written while rows are copied; a source that is written faster than that is left behind."""
 
 

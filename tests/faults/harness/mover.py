@@ -124,7 +124,7 @@ class Scribe:
 
     def write(self) -> None:
         """Do one random thing."""
-        kind = self.chance.choices(["add", "replace", "mark", "delete", "forget"], [40, 25, 15, 15, 5])[0]
+        kind = self.chance.choices(["add", "replace", "mark", "delete", "forget"], [40, 25, 15, 18, 2])[0]
         names = self.chance.sample(sorted(self.state), min(len(self.state), self.chance.randint(1, 6)))
         where = Filter(ids=frozenset(names), expired=None)
         if kind in {"add", "replace"}:
@@ -146,7 +146,7 @@ def write_until_told(path: str, seed: int) -> None:
     print("writing", flush=True)  # noqa: T201 (whoever started it waits for this)
     while not select.select([sys.stdin], [], [], 0)[0]:
         scribe.write()
-        time.sleep(0.002)
+        time.sleep(0.02)
     scribe.backend.close()
     print(json.dumps(scribe.state), flush=True)  # noqa: T201
 
