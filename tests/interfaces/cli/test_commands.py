@@ -36,8 +36,8 @@ def found(result: Result) -> list[str]:
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
     assert [
-        *("add", "advise", "backup", "check", "delete", "demo", "export", "import"),
-        *("reembed", "repair", "search", "sessions", "show", "stats", "sweep", "tune"),
+        *("add", "advise", "backup", "check", "delete", "demo", "export", "import", "migrate"),
+        *("reembed", "repair", "rollback", "search", "sessions", "show", "stats", "sweep", "tune"),
     ] == COMMANDS
 
 
