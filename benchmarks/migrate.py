@@ -126,6 +126,7 @@ def main() -> None:
     """Measure several sizes up to the one asked for."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rows", type=int, default=100_000, help="the largest number of rows")
+    options.add_argument("--parts", type=int, nargs="+", default=[10, 3, 1], help="sizes, as parts of that number")
     options.add_argument("--dimensions", type=int, default=384)
     options.add_argument("--kinds", nargs="+", default=["exact", "hnsw"])
     options.add_argument("--folder", type=Path, help="where the stores are made; the system's folder if left out")
@@ -137,7 +138,7 @@ def main() -> None:
         return
     space = EmbeddingSpace(provider="benchmark", model=None, dimensions=given.dimensions)
     results = []
-    for count in sorted({given.rows // 10, given.rows // 3, given.rows}):
+    for count in sorted({given.rows // part for part in given.parts}):
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             source = Path(folder) / "old.db"
             fill(source, count, space)
@@ -149,7 +150,7 @@ def main() -> None:
                 print(results[-1], flush=True)
                 target.unlink()
     given.output.mkdir(exist_ok=True)
-    name = f"migrate-{given.rows}-{given.dimensions}d.json"
+    name = f"migrate-{given.rows}-{given.dimensions}d-{'-'.join(given.kinds)}.json"
     machine = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
     (given.output / name).write_text(json.dumps(machine | {"results": results}, indent=2) + "\n")
 

@@ -170,7 +170,8 @@ class SQLiteBackend:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
         with self._reading_vectors() as (using, db):
             clause, parameters = present(db, where)
-            rows = db.execute(using.sql.scan.format(where=clause), (*parameters, -1 if limit is None else limit))
+            sql = using.sql.scan if where.ids is None else using.sql.scan_ids
+            rows = db.execute(sql.format(where=clause), (*parameters, -1 if limit is None else limit))
             while page := rows.fetchmany(PAGE):
                 for row in page:
                     yield to_entry(row, dimensions=using.space.dimensions)

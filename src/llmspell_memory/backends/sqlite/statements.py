@@ -26,6 +26,8 @@ class Statements:
         self._none = f"SELECT {moment}"
         self._vectors = f"SELECT label, vector FROM {vectors}"  # noqa: S608
         self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
+        # The plus keeps SQLite from walking a whole namespace in this order to find a few ids in it.
+        self.scan_ids = f"{row} WHERE {{where}} ORDER BY +timestamp, id, label LIMIT ?"
         self.put_entry = (
             f"INSERT INTO entries ({COLUMNS}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
             " ON CONFLICT (id, namespace) DO UPDATE SET session_id = excluded.session_id,"
