@@ -106,7 +106,7 @@ def test_a_repair_writes_a_new_store_and_names_losses(filled: Invoke, db: Path) 
 
 def test_a_repair_embeds_what_has_lost_its_vector(filled: Invoke, db: Path) -> None:
     """The provider that the store records makes lost vectors anew, unless that is not wanted."""
-    damage(db, 14)  # where the vectors begin
+    damage(db, 16)  # where the vectors begin
     told = document(filled("repair", db.with_name("without.db"), "--no-embed", "--json"))
     assert (told["entries"], told["embedded"], len(told["losses"])) == (0, 0, 4)
     assert all("embedding service" in one["why"] for one in told["losses"])
