@@ -5,6 +5,7 @@
     ├── InputError            (ValueError)    an argument is wrong
     │   └── DimensionError                    a vector of the wrong width
     ├── NotFoundError         (LookupError)   no entry has that id
+    ├── NotReadyError         (RuntimeError)  a rollout's candidate may not take over yet; says what it lacks
     ├── EmbeddingError                        a provider failed, or gave back something unusable
     ├── ClosedError           (RuntimeError)  the manager, backend or service was closed
     ├── MissingDependencyError (ImportError)  an extra is not installed; says the pip line
@@ -18,6 +19,11 @@ Drivers' own errors are translated where the driver is called, with the original
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class EpisodicError(Exception):
@@ -43,6 +49,18 @@ class DimensionError(InputError):
 
 class NotFoundError(EpisodicError, LookupError):
     """No entry has the given id."""
+
+
+class NotReadyError(EpisodicError, RuntimeError):
+    """A rollout's candidate does not meet the bar, and may not take over yet.
+
+    Attributes:
+        missing: what it lacks, a sentence each.
+    """
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(f"the candidate is not ready: {'; '.join(missing)}. promote(force=True) takes it as it is")
+        self.missing = tuple(missing)
 
 
 class EmbeddingError(EpisodicError):

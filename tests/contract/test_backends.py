@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
+from llmspell_memory.operations import Rollout
 from llmspell_memory.testing import BackendContract, DurableBackendContract
 from llmspell_memory.testing.backends import DurableContract, EntriesContract, entry, fields_of
 from llmspell_memory.testing.backends.material import DIMENSIONS, START
@@ -39,6 +40,25 @@ class TestSQLiteExact(DurableBackendContract):
 class TestSQLiteHNSW(DurableBackendContract):
     def make(self, space: EmbeddingSpace, folder: Path) -> EpisodicBackend:
         return SQLiteBackend(folder / "memory.db", space, hnsw=HNSWConfig())
+
+
+class TestRolloutLocal(BackendContract):
+    def make(self, space: EmbeddingSpace, folder: Path) -> EpisodicBackend:  # noqa: ARG002 (it has no files)
+        return Rollout(LocalBackend(space), LocalBackend(space), share=0.5)
+
+
+class TestRolloutSQLite(BackendContract):
+    def make(self, space: EmbeddingSpace, folder: Path) -> EpisodicBackend:
+        primary = SQLiteBackend(folder / "memory.db", space)
+        return Rollout(primary, SQLiteBackend(folder / "candidate.db", space, hnsw=HNSWConfig()), share=0.5)
+
+
+class TestRolloutPromoted(BackendContract):
+    def make(self, space: EmbeddingSpace, folder: Path) -> EpisodicBackend:
+        primary = SQLiteBackend(folder / "memory.db", space)
+        rollout = Rollout(primary, SQLiteBackend(folder / "candidate.db", space, hnsw=HNSWConfig()), share=0.5)
+        rollout.promote(force=True)
+        return rollout
 
 
 SCOPE = ("acme", "alice")

@@ -115,6 +115,7 @@ def test_public_names_are_listed_and_there() -> None:
         "MemoryStats",
         "MissingDependencyError",
         "NotFoundError",
+        "NotReadyError",
         "RetentionRule",
         "SchemaError",
         "SessionSummary",

@@ -18,6 +18,7 @@ from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
 from llmspell_memory.cli.commands.migrate import migrate, rollback
 from llmspell_memory.cli.commands.reembed import reembed
+from llmspell_memory.cli.commands.rollout import rollout
 from llmspell_memory.cli.commands.search import search
 from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
@@ -140,6 +141,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "reembed": (reembed, "Move to another embedding model."),
     "tune": (tune, "Measure which parameters the index wants."),
     "advise": (advise, "Say whether HNSW pays."),
+    "rollout": (rollout, "Try another store beside this one."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():

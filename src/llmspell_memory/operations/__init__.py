@@ -13,6 +13,7 @@ from llmspell_memory.operations.plots import checked_plot
 from llmspell_memory.operations.prometheus import prometheus_text
 from llmspell_memory.operations.reembed import Reembedding
 from llmspell_memory.operations.rollback import rollback
+from llmspell_memory.operations.rollout import Bar, Rollout, RolloutReport
 from llmspell_memory.operations.transfer import ImportReport, export_jsonl, fitting, import_entries
 from llmspell_memory.operations.tune_report import TunePoint, TuneReport
 from llmspell_memory.operations.tuning import tune
@@ -23,6 +24,7 @@ __all__ = [
     "Advice",
     "AdvicePoint",
     "BackupReport",
+    "Bar",
     "CheckReport",
     "Finding",
     "Follower",
@@ -33,6 +35,8 @@ __all__ = [
     "MigrationReport",
     "Reembedding",
     "RepairReport",
+    "Rollout",
+    "RolloutReport",
     "Source",
     "TunePoint",
     "TuneReport",

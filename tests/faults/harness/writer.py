@@ -232,23 +232,23 @@ class Writer:
             self.do({"begin": "drop_space"}, partial(self.manager.drop_space, kept.space))
 
 
-def write(job: Job) -> int:
+def write(job: Job, kind: type[Writer] = Writer) -> int:
     """Be the writer; return the status to end with."""
     try:
-        Writer(job).run()
+        kind(job).run()
     except BaseException:  # noqa: BLE001 (a forked process ends here, whatever happens)
         traceback.print_exc()
         return 1
     return 0
 
 
-def serve() -> None:
+def serve(kind: type[Writer] = Writer) -> None:
     """Fork a writer for each job."""
     for line in sys.stdin:
         job: Any = json.loads(line)
         process = os.fork()
         if process == 0:
-            os._exit(write(job))
+            os._exit(write(job, kind))
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         os.write(1, json.dumps({"status": status}).encode() + b"\n")
 

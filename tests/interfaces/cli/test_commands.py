@@ -37,7 +37,7 @@ def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
     assert [
         *("add", "advise", "backup", "check", "delete", "demo", "export", "import", "migrate"),
-        *("reembed", "repair", "rollback", "search", "sessions", "show", "stats", "sweep", "tune"),
+        *("reembed", "repair", "rollback", "rollout", "search", "sessions", "show", "stats", "sweep", "tune"),
     ] == COMMANDS
 
 

@@ -1,0 +1,162 @@
+"""`rollout`: a candidate tried beside a store, promoted, rolled back."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.cli import options
+from llmspell_memory.cli.progress import progress
+from llmspell_memory.cli.providers import provider_for
+from llmspell_memory.cli.render import console, facts, one_line, print_json
+from llmspell_memory.cli.settings import Settings
+from llmspell_memory.embeddings import EmbeddingService
+from llmspell_memory.errors import InputError, StorageError
+from llmspell_memory.operations import Bar, Rollout, RolloutReport
+from llmspell_memory.types import Filter, HNSWConfig, Vector
+
+_DEFAULT = Bar()
+_SEED = 0
+
+
+class _Act(StrEnum):
+    """What is to be done after the comparing, or in its place."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    STATUS = "status"
+
+
+def rollout(
+    ctx: typer.Context,
+    primary: Annotated[Path, typer.Argument(metavar="PRIMARY", help="The store that serves.")],
+    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="The store to try; made if there is none.")],
+    *,
+    view: Annotated[
+        options.View, typer.Option("--view", help="What searches the candidate; the primary is searched exactly.")
+    ] = options.View.HNSW,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", metavar="FILE", help="Compare answers to these questions, one a line.")
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option("--sample", metavar="N", min=0, help="Otherwise compare by the vectors of so many entries."),
+    ] = _DEFAULT.queries,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many entries make an answer.")] = 10,
+    recall: Annotated[
+        float, typer.Option("--recall", metavar="R", min=0.0, max=1.0, help="The least recall of a promotion.")
+    ] = _DEFAULT.recall,
+    p95_ratio: Annotated[
+        float,
+        typer.Option("--p95-ratio", metavar="X", help="The most the candidate's p95 may be, times the primary's."),
+    ] = _DEFAULT.p95_ratio,
+    promote: Annotated[bool, typer.Option("--promote", help="Let the candidate serve, if it meets the bar.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Let the primary serve again; compare nothing.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show how it stands; change nothing.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Let CANDIDATE come level with PRIMARY, compare their answers and latencies, and show what was found.
+
+    Who serves is recorded in the stores; programs must be told of it: stop them, promote, and start them with
+    CANDIDATE. A rollout inside of a program is `Rollout` from Python; while that is open, only --status is possible.
+    Exit code 1 when --promote is asked and the bar is not met. --json prints {"state": …, "serving": …, "lag": …,
+    "queries": …, "recall": …, "interval": […], "primary": {"p50": …, …}, "candidate": {…}, "missing": […], …}.
+    """
+    settings = options.settings_of(ctx)
+    act = _act(promote=promote, rollback=rollback, status=status)
+    number = len(_lines(queries)) if queries is not None else sample
+    bar = Bar(recall=recall, p95_ratio=p95_ratio, queries=number or _DEFAULT.queries, errors=0)
+    with _stores(primary, candidate, view, make=act is not _Act.STATUS) as (one, other):
+        if act is _Act.STATUS:
+            report = Rollout.recorded(one, other, bar=bar)
+        else:
+            with closing(Rollout(one, other, share=0.0, bar=bar, automatic=False)) as opened:
+                vectors = [] if act is _Act.ROLLBACK else _vectors(opened, settings, queries, sample)
+                report = _done(opened, act, vectors, k, quiet=as_json)
+    if report is None:
+        raise InputError(f"there is no rollout between {primary} and {candidate}")
+    _tell(report, act, candidate if report.serving == "candidate" else primary, as_json=as_json)
+
+
+def _act(**asked: bool) -> _Act | None:
+    acts = [_Act(name) for name, given in asked.items() if given]
+    if len(acts) > 1:
+        raise typer.BadParameter(f"--{acts[0]} and --{acts[1]} exclude each other")
+    return acts[0] if acts else None
+
+
+@contextmanager
+def _stores(
+    primary: Path, candidate: Path, view: options.View, *, make: bool
+) -> Iterator[tuple[SQLiteBackend, SQLiteBackend]]:
+    """Open both stores, the candidate anew where there is none."""
+    for path in (primary, candidate) if not make else (primary,):
+        if not path.exists():
+            raise StorageError(f"there is no store at {path}")
+    hnsw = HNSWConfig() if view is options.View.HNSW else None
+    with closing(SQLiteBackend(primary, warm=False)) as one:
+        space = None if candidate.exists() and candidate.stat().st_size else one.space
+        with closing(SQLiteBackend(candidate, space, hnsw=hnsw, warm=make)) as other:
+            yield one, other
+
+
+def _vectors(opened: Rollout, settings: Settings, queries: Path | None, sample: int) -> list[Vector]:
+    """Return what to search for: the questions' vectors, or those of entries drawn at random, the same each time."""
+    if queries is not None:
+        service = EmbeddingService(provider_for(opened.space, settings), metric=opened.space.metric)
+        return [service.embed_one(line, kind="query") for line in _lines(queries)]
+    entries = opened.count(Filter())
+    drawn = np.random.default_rng(_SEED).permutation(entries)[:sample]
+    wanted = frozenset(drawn.tolist())
+    found = [
+        entry.embedding
+        for number, entry in enumerate(opened.scan(Filter()))
+        if number in wanted and entry.embedding is not None
+    ]
+    return [found[number % len(found)] for number in range(sample)] if found else []
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} has no line with a question")
+    return lines
+
+
+def _done(opened: Rollout, act: _Act | None, vectors: list[Vector], k: int, *, quiet: bool) -> RolloutReport:
+    """Do what is asked, and return how it stands then."""
+    if act is _Act.ROLLBACK:
+        return opened.rollback()
+    if opened.state in {"rolled back", "broken"} and vectors:
+        opened.restart()
+    opened.catch_up()
+    with progress("comparing", total=len(vectors), quiet=quiet) as on_progress:
+        for done, vector in enumerate(vectors, start=1):
+            opened.compare(vector, k)
+            on_progress(done)
+    report = opened.report()
+    ready = report.state == "ready"
+    return opened.promote() if act is _Act.PROMOTE and ready else report
+
+
+def _tell(report: RolloutReport, act: _Act | None, serves: Path, *, as_json: bool) -> None:
+    if as_json:
+        parts = {name: getattr(report, name) for name in ("primary", "candidate")}
+        latencies = {name: None if part is None else part._asdict() for name, part in parts.items()}
+        print_json(asdict(report) | latencies)
+    else:
+        console().print(facts((name, one_line(value)) for name, value in report.lines()))
+        if act in {_Act.PROMOTE, _Act.ROLLBACK} and (act is _Act.ROLLBACK or report.state == "promoted"):
+            typer.echo(f"programs are to be started with {one_line(str(serves))} from now on")
+    if act is _Act.PROMOTE and report.state != "promoted":
+        raise typer.Exit(1)
