@@ -86,12 +86,12 @@ def test_threads_begin_with_the_first_call_and_end_with_the_last(files: Files) -
     """Opening starts none; closing leaves none."""
     before = set(threading.enumerate())
     rollout = Rollout(*files(), share=1.0)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     rollout.add(rows(3))
     rollout.search(VECTORS[0], 2, Filter())
     assert len(set(threading.enumerate()) - before) == 2
     rollout.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_rollout_that_was_not_closed_lets_the_interpreter_end(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 _SAVE_EVERY: Final = 5.0
 """Seconds between two records of figures; what is counted in between is lost with the process."""
 
+_NEAR, _MOMENT = 1000, 0.5
+"""For a comparison, the other store is made to catch up with so many numbers at most, in so many seconds at most."""
+
 _AGAIN: Final = 1.0
 """Seconds before a rollback that was not possible is tried again."""
 
@@ -290,10 +293,12 @@ class Pair:
     def _brought_level(self) -> int | None:
         """Bring both level if that is a matter of a moment, and return the number reached; None where it is not."""
         position = self.shadow.position
-        if position is not None and position == last_number(self.serving):
+        if position is None or last_number(self.serving) - position > _NEAR:
+            return None
+        if position == last_number(self.serving):
             return position
         try:
-            self.shadow.catch_up(0.25)
+            self.shadow.catch_up(_MOMENT)
         except Exception:  # noqa: BLE001 (the shadow has told of it)
             return None
         return self.shadow.position

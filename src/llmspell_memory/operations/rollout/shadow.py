@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -42,6 +43,9 @@ _LOOK: Final = 0.05
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a failed step is tried again: at first, and at most."""
+
+
+_LATE: Final = "the store that follows has not come level in time; try again"
 
 
 class _Job(Generic[Result]):
@@ -171,12 +175,18 @@ class Shadow:
 
     def catch_up(self, seconds: float | None) -> None:
         """Return when the other store has all that was written before the call; raises as `run`."""
-        self.run(self._until_level, seconds=seconds)
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        if not self.run(lambda follower: self._until_level(follower, until), seconds=seconds):
+            raise UnavailableError(_LATE)
 
-    def _until_level(self, follower: Follower) -> None:
+    def _until_level(self, follower: Follower, until: float) -> bool:
+        """Step without a rest, for as long as somebody waits for it; say whether that was long enough."""
         goal, more = last_number(follower.source), _MORE
-        while not self._step() and more and not self._stopping:
+        while not self._step() and more:
             more -= follower.position >= goal
+            if self._stopping or time.monotonic() >= until:
+                return follower.position >= goal
+        return True
 
     def _wait(self, job: _Job[Result], until: float | None) -> None:
         self._hurry.set()
@@ -186,7 +196,7 @@ class Shadow:
             late = until is not None and time.monotonic() >= until
             if stuck or late or self._stopping:
                 job.cancelled = True
-                raise UnavailableError(stuck or "the store that follows has not come level in time; try again")
+                raise UnavailableError(stuck or _LATE)
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
