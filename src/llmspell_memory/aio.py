@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from llmspell_memory.config import EpisodicBackendType, MemoryConfig
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.advice import Advice
     from llmspell_memory.operations.reembed import Reembedding
-    from llmspell_memory.operations.tune_report import TuneReport
+    from llmspell_memory.operations.tuning.advice import Advice
+    from llmspell_memory.operations.tuning.report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import (
         EmbeddingSpace,

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from llmspell_memory.operations.advice import Advice
-    from llmspell_memory.operations.queries import Recorded
-    from llmspell_memory.operations.tune_report import TuneReport
+    from llmspell_memory.operations.tuning.advice import Advice
+    from llmspell_memory.operations.tuning.queries import Recorded
+    from llmspell_memory.operations.tuning.report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, ReembeddingEstimate, RetentionRule, SweepReport, Telemetry
     from llmspell_memory.watch.telemetry import Instruments
@@ -344,7 +344,7 @@ class DefaultMemoryManager:
             InputError: a query, `k`, `sample` or `where` is not acceptable.
             EmbeddingError: a query could not be embedded.
         """
-        from llmspell_memory.operations.tuning import tune  # noqa: PLC0415 (few processes tune)
+        from llmspell_memory.operations.tuning.tuning import tune  # noqa: PLC0415 (few processes tune)
 
         return tune(
             self._backend,
@@ -373,7 +373,7 @@ class DefaultMemoryManager:
         Raises:
             ConfigError: the memory is scoped.
         """
-        from llmspell_memory.operations.advising import advise  # noqa: PLC0415 (few processes ask)
+        from llmspell_memory.operations.tuning.advising import advise  # noqa: PLC0415 (few processes ask)
 
         return advise(self._backend, self.service, k=k, recorded=self._recorded(), on_progress=on_progress)
 

@@ -12,7 +12,7 @@ from llmspell_memory.cli.providers import provider_for, provider_for_new
 from llmspell_memory.embeddings import EmbeddingService
 from llmspell_memory.errors import InputError, StorageError
 from llmspell_memory.operations import open_source
-from llmspell_memory.operations.migration_plan import Place, place_of
+from llmspell_memory.operations.migration.plan import Place, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmspell_memory.operations.migration import Phase
-    from llmspell_memory.operations.migration import Progress as Phases
+    from llmspell_memory.operations.migration.report import Phase
+    from llmspell_memory.operations.migration.report import Progress as Phases
 
 
 class Done(Protocol):

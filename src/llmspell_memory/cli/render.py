@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from llmspell_memory.operations.jsonl import DIRECTION, dumped, entry_object
+from llmspell_memory.operations.files.jsonl import DIRECTION, dumped, entry_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

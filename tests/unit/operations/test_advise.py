@@ -24,7 +24,7 @@ from llmspell_memory import (
 from llmspell_memory.backends import LocalBackend
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import AdvicePoint
-from llmspell_memory.operations.advising import _Findings
+from llmspell_memory.operations.tuning.advising import _Findings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from llmspell_memory import ClosedError, EmbeddingService, EpisodicEntry, Filter, HNSWConfig
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.embeddings import HashingProvider
-from llmspell_memory.operations.stored import ALL, Scanned, ShowsIndex, built, live_index, stored
+from llmspell_memory.operations.tuning.stored import ALL, Scanned, ShowsIndex, built, live_index, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ from llmspell_memory import (
 )
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import ImportReport, export_jsonl, fitting, import_entries, open_source
-from llmspell_memory.operations.jsonl import Lines
+from llmspell_memory.operations.files.jsonl import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

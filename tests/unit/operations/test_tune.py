@@ -27,9 +27,9 @@ from llmspell_memory.backends import LocalBackend
 from llmspell_memory.backends.tuned import NOTE
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import tune
-from llmspell_memory.operations.measuring import estimated
-from llmspell_memory.operations.queries import Chooser
-from llmspell_memory.operations.stored import exact_index, stored
+from llmspell_memory.operations.tuning.measuring import estimated
+from llmspell_memory.operations.tuning.queries import Chooser
+from llmspell_memory.operations.tuning.stored import exact_index, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from llmspell_memory.cli.render import console, one_line, print_json, table
 from llmspell_memory.cli.settings import Settings
 from llmspell_memory.errors import InputError
 from llmspell_memory.operations import Format, export_jsonl, fitting, import_entries, open_source
-from llmspell_memory.operations.output import written_whole
+from llmspell_memory.operations.files.output import written_whole
 from llmspell_memory.types import EpisodicEntry
 
 

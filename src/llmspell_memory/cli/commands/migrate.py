@@ -14,9 +14,9 @@ from llmspell_memory.errors import InputError
 from llmspell_memory.operations import MigrationPlan, MigrationReport
 from llmspell_memory.operations import migrate as move
 from llmspell_memory.operations import rollback as move_back
-from llmspell_memory.operations.migrate_file import from_file, plan_from_file, to_file
-from llmspell_memory.operations.migration import Progress
-from llmspell_memory.operations.migration_plan import planned
+from llmspell_memory.operations.migration.file import from_file, plan_from_file, to_file
+from llmspell_memory.operations.migration.plan import planned
+from llmspell_memory.operations.migration.report import Progress
 from llmspell_memory.types import HNSWConfig
 
 Verify = Annotated[

@@ -10,7 +10,7 @@ from llmspell_memory.cli.options import AsJson, Namespace, settings_of
 from llmspell_memory.cli.render import console, entry_facts, print_json, turn, visible
 from llmspell_memory.errors import InputError, NotFoundError
 from llmspell_memory.memory import EpisodicMemory
-from llmspell_memory.operations.jsonl import entry_object
+from llmspell_memory.operations.files.jsonl import entry_object
 from llmspell_memory.types import EpisodicEntry, Filter
 
 

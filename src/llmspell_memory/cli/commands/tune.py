@@ -15,7 +15,9 @@ from llmspell_memory.cli.opening import open_to_advise, open_to_tune
 from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.render import console, one_line, print_json, table
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations import Advice, TuneReport, advice, checked_plot, tune_report
+from llmspell_memory.operations import Advice, TuneReport, checked_plot
+from llmspell_memory.operations.tuning import advice
+from llmspell_memory.operations.tuning import report as tune_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

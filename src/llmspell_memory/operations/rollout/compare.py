@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmspell_memory.errors import UnavailableError
 from llmspell_memory.index import ExactIndex
-from llmspell_memory.operations.follow import last_number
+from llmspell_memory.operations.migration.follow import last_number
 from llmspell_memory.operations.rollout.guard import Watched
 from llmspell_memory.types import Filter
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.notes import MIGRATION, REMEDY, read_note, unfinished
 from llmspell_memory.errors import ConfigError, InputError
-from llmspell_memory.operations.follow import last_number
+from llmspell_memory.operations.migration.follow import last_number
 from llmspell_memory.operations.rollout.figures import Bar, Figures, RolloutReport, report_of
 from llmspell_memory.operations.rollout.record import BACK, FORTH, NOTE, Record, home_of, read_record
 from llmspell_memory.types import Filter

@@ -22,7 +22,7 @@ from llmspell_memory.errors import (
     StorageError,
     UnavailableError,
 )
-from llmspell_memory.operations.follow import Follower, last_number
+from llmspell_memory.operations.migration.follow import Follower, last_number
 from llmspell_memory.operations.rollout.compare import Comparer
 from llmspell_memory.operations.rollout.figures import Bar, Figures, report_of
 from llmspell_memory.operations.rollout.guard import Gate, Watched, within

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from llmspell_memory.errors import NotReadyError, UnavailableError
-from llmspell_memory.operations.follow import Follower, delete, last_number
+from llmspell_memory.operations.migration.follow import Follower, delete, last_number
 from llmspell_memory.operations.rollout.guard import Watched
 from llmspell_memory.operations.rollout.record import BACK, FORTH, write_home
 from llmspell_memory.operations.rollout.shadow import BATCH

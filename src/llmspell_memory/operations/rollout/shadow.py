@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from llmspell_memory.errors import UnavailableError
-from llmspell_memory.operations.follow import last_number
+from llmspell_memory.operations.migration.follow import last_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmspell_memory.operations.follow import Follower
+    from llmspell_memory.operations.migration.follow import Follower
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,19 @@ from llmspell_memory.backends.tuned import NOTE, Tuned
 from llmspell_memory.errors import ConfigError, SpaceChangedError
 from llmspell_memory.index import HNSWIndex
 from llmspell_memory.memory import EpisodicMemory, checked_where
-from llmspell_memory.operations.measuring import Judge, Latency, in_turns, latency, timed
-from llmspell_memory.operations.queries import FEW, Chooser
-from llmspell_memory.operations.stored import ALL, ShowsIndex, built, check_whole, exact_index, live_index, stored
-from llmspell_memory.operations.target import Target
-from llmspell_memory.operations.tune_report import TunePoint, TuneReport
+from llmspell_memory.operations.tuning.measuring import Judge, Latency, in_turns, latency, timed
+from llmspell_memory.operations.tuning.queries import FEW, Chooser
+from llmspell_memory.operations.tuning.report import TunePoint, TuneReport
+from llmspell_memory.operations.tuning.stored import (
+    ALL,
+    ShowsIndex,
+    built,
+    check_whole,
+    exact_index,
+    live_index,
+    stored,
+)
+from llmspell_memory.operations.tuning.target import Target
 from llmspell_memory.types import Filter, HNSWConfig
 from llmspell_memory.types.histogram import unrecorded
 
@@ -33,9 +41,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.measuring import Estimate, Work
-    from llmspell_memory.operations.queries import Queries, Query, Recorded
-    from llmspell_memory.operations.stored import Index, Stored
+    from llmspell_memory.operations.tuning.measuring import Estimate, Work
+    from llmspell_memory.operations.tuning.queries import Queries, Query, Recorded
+    from llmspell_memory.operations.tuning.stored import Index, Stored
     from llmspell_memory.protocols import EpisodicBackend
 
     Progress = Callable[[str, int, int], object]

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
-from llmspell_memory.operations.follow import put
-from llmspell_memory.operations.migration import MigrationPlan
+from llmspell_memory.operations.migration.follow import put
+from llmspell_memory.operations.migration.report import MigrationPlan
 from llmspell_memory.types import json
 
 if TYPE_CHECKING:
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.migration import Phase
+    from llmspell_memory.operations.migration.report import Phase
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, HNSWConfig
 

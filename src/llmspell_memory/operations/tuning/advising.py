@@ -16,19 +16,19 @@ import numpy as np
 
 from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.index import HNSWIndex
-from llmspell_memory.operations.advice import WORTH, Advice, AdvicePoint
-from llmspell_memory.operations.measuring import Judge, in_turns, latency
-from llmspell_memory.operations.queries import FEW, Chooser, Queries, Query
-from llmspell_memory.operations.stored import ALL, built, check_whole, live_index, stored
+from llmspell_memory.operations.tuning.advice import WORTH, Advice, AdvicePoint
+from llmspell_memory.operations.tuning.measuring import Judge, in_turns, latency
+from llmspell_memory.operations.tuning.queries import FEW, Chooser, Queries, Query
+from llmspell_memory.operations.tuning.stored import ALL, built, check_whole, live_index, stored
 from llmspell_memory.types import Filter, HNSWConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.measuring import Latency, Work
-    from llmspell_memory.operations.queries import Recorded
-    from llmspell_memory.operations.stored import Index, Stored
+    from llmspell_memory.operations.tuning.measuring import Latency, Work
+    from llmspell_memory.operations.tuning.queries import Recorded
+    from llmspell_memory.operations.tuning.stored import Index, Stored
     from llmspell_memory.protocols import EpisodicBackend
 
     Progress = Callable[[str, int, int], object]

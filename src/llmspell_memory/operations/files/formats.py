@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from llmspell_memory.errors import ConfigError, InputError
-from llmspell_memory.operations import chatgpt, claude
-from llmspell_memory.operations.jsonl import Lines
+from llmspell_memory.operations.files import chatgpt, claude
+from llmspell_memory.operations.files.jsonl import Lines
 
 if TYPE_CHECKING:
     import os

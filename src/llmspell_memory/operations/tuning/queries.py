@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.stored import Index, Stored
+    from llmspell_memory.operations.tuning.stored import Index, Stored
     from llmspell_memory.types import Filter, Matrix, Vector
     from llmspell_memory.types.arrays import Labels
 

@@ -17,16 +17,16 @@ import numpy as np
 
 from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.digest import Digest, identity_number
-from llmspell_memory.operations.follow import found, last_number, put
-from llmspell_memory.operations.formats import open_source
-from llmspell_memory.operations.jsonl import dumped, entry_line, header_line
-from llmspell_memory.operations.migrate import SEARCHES, check_target, name_of, read_into_index, timed
-from llmspell_memory.operations.migration import MigrationReport, Mismatch, Verification
-from llmspell_memory.operations.migration_plan import plan_from
-from llmspell_memory.operations.output import written_whole
-from llmspell_memory.operations.sample import asked
-from llmspell_memory.operations.verify import ALL, Compared, compare, is_indexed, mismatch, namespace_counts
+from llmspell_memory.operations.files.formats import open_source
+from llmspell_memory.operations.files.jsonl import dumped, entry_line, header_line
+from llmspell_memory.operations.files.output import written_whole
+from llmspell_memory.operations.migration.digest import Digest, identity_number
+from llmspell_memory.operations.migration.follow import found, last_number, put
+from llmspell_memory.operations.migration.migrate import SEARCHES, check_target, name_of, read_into_index, timed
+from llmspell_memory.operations.migration.plan import plan_from
+from llmspell_memory.operations.migration.report import MigrationReport, Mismatch, Verification
+from llmspell_memory.operations.migration.sample import asked
+from llmspell_memory.operations.migration.verify import ALL, Compared, compare, is_indexed, mismatch, namespace_counts
 
 if TYPE_CHECKING:
     import os
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.migration import MigrationPlan, Phase, Progress, RecallSample
-    from llmspell_memory.operations.migration_plan import Place
+    from llmspell_memory.operations.migration.plan import Place
+    from llmspell_memory.operations.migration.report import MigrationPlan, Phase, Progress, RecallSample
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Identity
 

@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from llmspell_memory.operations.digest import BUCKETS, Digest, bucket_of, differing_fields, row_number
-from llmspell_memory.operations.follow import found
-from llmspell_memory.operations.migration import Mismatch, NamespaceCount, Verification
-from llmspell_memory.operations.sample import Sample, Truth, asked
+from llmspell_memory.operations.migration.digest import BUCKETS, Digest, bucket_of, differing_fields, row_number
+from llmspell_memory.operations.migration.follow import found
+from llmspell_memory.operations.migration.report import Mismatch, NamespaceCount, Verification
+from llmspell_memory.operations.migration.sample import Sample, Truth, asked
 from llmspell_memory.types import EpisodicEntry, Filter, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmspell_memory.operations.follow import Follower
-    from llmspell_memory.operations.migration import Phase, Progress, RecallSample
+    from llmspell_memory.operations.migration.follow import Follower
+    from llmspell_memory.operations.migration.report import Phase, Progress, RecallSample
     from llmspell_memory.protocols import EpisodicBackend
 
 Rows: TypeAlias = Callable[[], Iterable[EpisodicEntry]]

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from llmspell_memory.errors import EpisodicError, InputError
-from llmspell_memory.operations.chats import clean, conversations, entry_of, objects, part
-from llmspell_memory.operations.jsonl import as_moment
+from llmspell_memory.operations.files.chats import clean, conversations, entry_of, objects, part
+from llmspell_memory.operations.files.jsonl import as_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

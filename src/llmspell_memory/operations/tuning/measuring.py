@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmspell_memory.index import LabelSet
-    from llmspell_memory.operations.queries import Queries, Query
-    from llmspell_memory.operations.stored import Index
+    from llmspell_memory.operations.tuning.queries import Queries, Query
+    from llmspell_memory.operations.tuning.stored import Index
     from llmspell_memory.types import Vector
     from llmspell_memory.types.arrays import Labels
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.chats import clean, conversations, entry_of, epoch, part
+from llmspell_memory.operations.files.chats import clean, conversations, entry_of, epoch, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

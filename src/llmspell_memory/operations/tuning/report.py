@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmspell_memory.operations.queries import MEANING
+from llmspell_memory.operations.tuning.queries import MEANING
 
 if TYPE_CHECKING:
     import os
 
-    from llmspell_memory.operations.queries import QueryKind
+    from llmspell_memory.operations.tuning.queries import QueryKind
     from llmspell_memory.types import HNSWConfig
 
 
@@ -140,7 +140,7 @@ class TuneReport:
             InputError: nothing was measured, or the name ends otherwise.
             StorageError: the file cannot be written.
         """
-        from llmspell_memory.operations.plots import draw  # noqa: PLC0415 (its package is optional)
+        from llmspell_memory.operations.tuning.plots import draw  # noqa: PLC0415 (its package is optional)
 
         draw(self, path)
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from llmspell_memory.errors import InputError, MissingDependencyError, StorageError
-from llmspell_memory.operations.tune_report import setting
+from llmspell_memory.operations.tuning.report import setting
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from llmspell_memory.operations.tune_report import TunePoint, TuneReport
+    from llmspell_memory.operations.tuning.report import TunePoint, TuneReport
 
 _SUFFIXES: Final = (".png", ".svg")
 _COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442", "#000000")

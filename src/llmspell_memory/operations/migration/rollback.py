@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmspell_memory.backends.notes import MIGRATION, ROLLBACK, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.follow import Follower, check_pair, found, missing, same
-from llmspell_memory.operations.migrate import Pair, Run, name_of, noted
+from llmspell_memory.operations.migration.follow import Follower, check_pair, found, missing, same
+from llmspell_memory.operations.migration.migrate import Pair, Run, name_of, noted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from llmspell_memory.operations.follow import Prepare
-    from llmspell_memory.operations.migration import MigrationReport, Progress
+    from llmspell_memory.operations.migration.follow import Prepare
+    from llmspell_memory.operations.migration.report import MigrationReport, Progress
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EpisodicEntry, Identity, RowChanges
 

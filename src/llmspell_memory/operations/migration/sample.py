@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from llmspell_memory.operations.follow import found
-from llmspell_memory.operations.migration import RecallSample
+from llmspell_memory.operations.migration.follow import found
+from llmspell_memory.operations.migration.report import RecallSample
 from llmspell_memory.types import Filter
 
 if TYPE_CHECKING:

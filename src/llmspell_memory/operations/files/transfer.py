@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.errors import ConfigError, SchemaError
-from llmspell_memory.operations.jsonl import entry_line, header_line
+from llmspell_memory.operations.files.jsonl import entry_line, header_line
 from llmspell_memory.types import Filter, json
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from llmspell_memory.memory import EpisodicMemory
-    from llmspell_memory.operations.formats import Source
+    from llmspell_memory.operations.files.formats import Source
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry
 
 _EVERYTHING: Final = Filter()

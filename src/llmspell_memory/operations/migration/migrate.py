@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.follow import Follower, check_pair, last_number
-from llmspell_memory.operations.migration import MigrationReport
-from llmspell_memory.operations.migration_plan import place_of, planned
-from llmspell_memory.operations.verify import ALL, Verifier, catch_up
+from llmspell_memory.operations.migration.follow import Follower, check_pair, last_number
+from llmspell_memory.operations.migration.plan import place_of, planned
+from llmspell_memory.operations.migration.report import MigrationReport
+from llmspell_memory.operations.migration.verify import ALL, Verifier, catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.follow import Prepare
-    from llmspell_memory.operations.migration import MigrationPlan, Phase, Progress, Verification
+    from llmspell_memory.operations.migration.follow import Prepare
+    from llmspell_memory.operations.migration.report import MigrationPlan, Phase, Progress, Verification
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EpisodicEntry
 

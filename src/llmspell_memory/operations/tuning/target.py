@@ -11,7 +11,7 @@ from llmspell_memory.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from llmspell_memory.operations.tune_report import TunePoint
+    from llmspell_memory.operations.tuning.report import TunePoint
 
 _WORTH: Final = 0.9
 """Another graph must take this share of the present one's time at most: less is noise, and a rebuild costs."""

@@ -1,0 +1,1 @@
+"""Entries out of files, and into them."""

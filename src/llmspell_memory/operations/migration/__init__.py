@@ -1,0 +1,1 @@
+"""A memory moved to another store, compared, and moved back."""
