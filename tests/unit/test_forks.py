@@ -106,7 +106,7 @@ for turn in range(20):
         sys.exit()
     ended(child)
     assert len(backend.search(VECTORS[turn], 5, Filter())) == 5
-    backend._view.index.verify()
+    backend._using.view.index.verify()
     backend.close()
 """
 
