@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json as stdlib_json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from llmspell_memory.backends.notes import read_note
 from llmspell_memory.errors import ConfigError, InputError, SpaceChangedError
@@ -17,6 +18,7 @@ from llmspell_memory.types import Filter, json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EpisodicEntry, Identity, RowChanges
@@ -80,9 +82,13 @@ class Follower:
         self._prepare = prepare
         self._start = start
         self._space = source.space
-        self._source_id = source.stats().id
-        about: dict[str, Any] = {"source": self._source_id, "namespace": list(source.namespace)}
-        self._fields = self._noted() or about | {"state": state}
+        self._source_id = about(source).id
+        fresh: dict[str, Any] = {
+            "source": self._source_id,
+            "namespace": list(source.namespace),
+            "state": state,
+        }
+        self._fields = self._noted() or fresh
         self._begun = False
 
     # --- where it stands --------------------------------------------------------------------------------------------
@@ -242,7 +248,7 @@ def check_pair(source: EpisodicBackend, target: EpisodicBackend, *, same_space: 
         raise InputError(
             "the target shows one namespace of a store; give the whole store, or import the entries into the scope"
         )
-    if source is target or source.stats().id == target.stats().id:
+    if source is target or about(source).id == about(target).id:
         raise InputError(
             "source and target are the same store, or one is a copy of the other's file; give a new store as target"
         )
@@ -251,6 +257,30 @@ def check_pair(source: EpisodicBackend, target: EpisodicBackend, *, same_space: 
             f"the source holds vectors of {source.space}, the target those of {target.space}, and the two cannot be "
             "compared. Make the target with the source's provider and model, or embed the texts anew (reembed=True)"
         )
+
+
+class About(NamedTuple):
+    """What stays of a store as long as it is open: its id, its kind and its file."""
+
+    id: str
+    rows: str
+    path: Path | None
+
+
+_known: Final[WeakKeyDictionary[EpisodicBackend, About]] = WeakKeyDictionary()
+
+
+def about(backend: EpisodicBackend) -> About:
+    """Return a store's id, kind and file, asked for once: all its figures with them take a walk over all rows."""
+    try:
+        return _known[backend]
+    except KeyError:
+        stats = backend.stats()
+        _known[backend] = About(stats.id, stats.rows, stats.path)
+        return _known[backend]
+    except TypeError:  # a backend of somebody else's that cannot be a key
+        stats = backend.stats()
+        return About(stats.id, stats.rows, stats.path)
 
 
 def last_number(backend: EpisodicBackend) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.migration.follow import Follower, check_pair, last_number
+from llmspell_memory.operations.migration.follow import Follower, about, check_pair, last_number
 from llmspell_memory.operations.migration.plan import place_of, planned
 from llmspell_memory.operations.migration.report import MigrationReport
 from llmspell_memory.operations.migration.verify import ALL, Verifier, catch_up
@@ -94,7 +94,7 @@ def migrate(
     """
     pair = Pair(source, target, reembed=reembed)
     check_pair(pair.source, pair.target, same_space=False)
-    resumed = check_target(pair.target, pair.source.stats().id, pair.source.namespace)
+    resumed = check_target(pair.target, about(pair.source).id, pair.source.namespace)
     if dry_run:
         return planned(pair.source, place_of(pair.target), batch=batch, service=pair.service, verify=verify)
     follower = Follower(pair.source, pair.target, note=MIGRATION, batch=batch, state=UNFINISHED, prepare=pair.prepare)
@@ -118,11 +118,11 @@ def check_target(target: EpisodicBackend, source_id: str, namespace: tuple[str, 
     Raises:
         InputError: says what the target is, and what to do.
     """
-    note, stats = read_note(target, MIGRATION), target.stats()
+    note = read_note(target, MIGRATION)
     if note is None:
-        if stats.entries:
+        if entries := target.count(ALL):
             raise InputError(
-                f"the target holds {stats.entries:,} entries of its own; migrate into an empty store, or add to this "
+                f"the target holds {entries:,} entries of its own; migrate into an empty store, or add to this "
                 "one by `llmspell-memory export` and `import`"
             )
         return False
@@ -131,7 +131,7 @@ def check_target(target: EpisodicBackend, source_id: str, namespace: tuple[str, 
             f"the target was migrated from {note.get('source_name', 'another store')} (state: {note.get('state')}); "
             "migrate into an empty store"
         )
-    if note.get("state") == FINISHED and note.get("target_seq") != stats.seq:
+    if note.get("state") == FINISHED and note.get("target_seq") != last_number(target):
         raise InputError(
             "the target was written since its migration was finished, and those changes would be lost; bring them to "
             "the source by rollback, or migrate into an empty store"
@@ -247,7 +247,7 @@ class Run:
             direction=direction,
             source=name_of(follower.source),
             target=name_of(follower.target),
-            entries=follower.target.stats().entries,
+            entries=follower.target.count(ALL),
             written=self.written,
             resumed=resumed,
             position=follower.position,
@@ -293,7 +293,7 @@ def noted(follower: Follower) -> Iterator[None]:
 
 def name_of(backend: EpisodicBackend) -> str:
     """Return what a backend is called in a report: its path, or what it is."""
-    stats = backend.stats()
+    known = about(backend)
     if backend.namespace:
-        return f"the namespace {' / '.join(backend.namespace)} of a {stats.rows} store"
-    return str(stats.path) if stats.path is not None else f"a store in memory ({backend.space})"
+        return f"the namespace {' / '.join(backend.namespace)} of a {known.rows} store"
+    return str(known.path) if known.path is not None else f"a store in memory ({backend.space})"

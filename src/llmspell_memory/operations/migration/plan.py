@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
-from llmspell_memory.operations.migration.follow import put
+from llmspell_memory.operations.migration.follow import about, put
 from llmspell_memory.operations.migration.report import MigrationPlan
-from llmspell_memory.types import json
+from llmspell_memory.types import Filter, json
 
 if TYPE_CHECKING:
     from llmspell_memory.embeddings import EmbeddingService
@@ -42,7 +42,7 @@ class Place:
 
 def place_of(target: EpisodicBackend) -> Place:
     """Return where a backend that is open keeps its rows."""
-    path = target.stats().path
+    path = about(target).path
     return Place(
         name="a store in memory" if path is None else str(path),
         folder=None if path is None else path.parent,
@@ -55,7 +55,7 @@ def planned(
     source: EpisodicBackend, place: Place, *, batch: int, service: EmbeddingService | None, verify: bool
 ) -> MigrationPlan:
     """Return what it would take to bring a store to `place`; nothing is changed."""
-    stats = source.stats()
+    path = about(source).path
     began = time.perf_counter()
     rows: list[EpisodicEntry] = []
     at = 0
@@ -63,8 +63,10 @@ def planned(
         rows.extend(some.put)
         at = some.reached
     read = time.perf_counter() - began
-    name = "a store in memory" if stats.path is None else str(stats.path)
-    return plan_from(rows, read, entries=stats.entries, source=name, place=place, service=service, verify=verify)
+    name = "a store in memory" if path is None else str(path)
+    return plan_from(
+        rows, read, entries=source.count(Filter(expired=None)), source=name, place=place, service=service, verify=verify
+    )
 
 
 def plan_from(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmspell_memory.backends.notes import MIGRATION, ROLLBACK, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.migration.follow import Follower, check_pair, found, missing, same
+from llmspell_memory.operations.migration.follow import Follower, about, check_pair, found, last_number, missing, same
 from llmspell_memory.operations.migration.migrate import Pair, Run, name_of, noted
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def begun_before(source: EpisodicBackend, target: EpisodicBackend) -> dict[str, 
     Raises:
         InputError: the source has been put back to an earlier time since.
     """
-    note, stats = read_note(target, ROLLBACK), source.stats()
-    if note is None or note.get("source") != stats.id or note.get("state") != UNFINISHED:
+    note = read_note(target, ROLLBACK)
+    if note is None or note.get("source") != about(source).id or note.get("state") != UNFINISHED:
         return None
-    if note["position"] > stats.seq:
+    if note["position"] > last_number(source):
         raise _put_back(source)
     return note
 
@@ -101,21 +101,22 @@ def link_of(source: EpisodicBackend, target: EpisodicBackend) -> Link:
     Raises:
         InputError: they never were, or one of them has been put back to an earlier time since.
     """
-    ours, theirs = source.stats(), target.stats()
+    ours, theirs = about(source).id, about(target).id
     links = [
         Link(note["target_position"], note["position"])
         for name in (MIGRATION, ROLLBACK)
-        if (note := _noted(source, name, theirs.id))
+        if (note := _noted(source, name, theirs))
     ] + [
         Link(note["position"], note["target_position"])
         for name in (MIGRATION, ROLLBACK)
-        if (note := _noted(target, name, ours.id))
+        if (note := _noted(target, name, ours))
     ]
     if not links:
         raise _unknown(source, target)
     link = max(links)
-    if link.source > ours.seq or link.target > theirs.seq:
-        raise _put_back(source if link.source > ours.seq else target)
+    ahead = link.source > last_number(source)
+    if ahead or link.target > last_number(target):
+        raise _put_back(source if ahead else target)
     return link
 
 
@@ -128,7 +129,7 @@ def _noted(backend: EpisodicBackend, name: str, other: str) -> dict[str, Any] | 
 
 def _unknown(source: EpisodicBackend, target: EpisodicBackend) -> InputError:
     note = read_note(source, MIGRATION) or {}
-    if note.get("source") != target.stats().id:
+    if note.get("source") != about(target).id:
         return InputError(
             f"{name_of(source)} was not migrated from {name_of(target)}, so there is nothing to go back to; use "
             "migrate or import"
