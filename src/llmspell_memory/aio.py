@@ -122,7 +122,7 @@ class AsyncEpisodicMemory:
                 try:
                     await self._worker.run(self._backend.add, batch.finished(vectors), space=service.space)
                 except SpaceChangedError:
-                    check_moved(self, service, given=batch.has_vectors)
+                    check_moved(service, self.service, given=batch.has_vectors)
                 else:
                     return batch.ids
 
@@ -153,7 +153,7 @@ class AsyncEpisodicMemory:
             try:
                 return self._backend.search(vector, k, where, space=service.space), vector
             except SpaceChangedError:
-                check_moved(self, service, given=False)
+                check_moved(service, self.service, given=False)
 
     async def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """See `EpisodicMemory.get_session`."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from llmspell_memory.aio import AsyncEpisodicMemory
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import Hit, Matrix, RetentionRule, SessionSummary, Vector
@@ -101,7 +100,7 @@ class EpisodicMemory:
             try:
                 self._backend.add(batch.finished(vectors), space=service.space)
             except SpaceChangedError:
-                check_moved(self, service, given=batch.has_vectors)
+                check_moved(service, self.service, given=batch.has_vectors)
             else:
                 return batch.ids
 
@@ -155,7 +154,7 @@ class EpisodicMemory:
             try:
                 return self._backend.search(vector, k, where, space=service.space), vector
             except SpaceChangedError:
-                check_moved(self, service, given=not isinstance(query, str))
+                check_moved(service, self.service, given=not isinstance(query, str))
 
     def _query_vector(self, query: str | ArrayLike, service: EmbeddingService) -> Vector:
         if isinstance(query, str):
@@ -302,15 +301,15 @@ class EpisodicMemory:
         return self._backend.count(checked_where(where))
 
 
-def check_moved(memory: EpisodicMemory | AsyncEpisodicMemory, service: EmbeddingService, *, given: bool) -> None:
+def check_moved(used: EmbeddingService, now: EmbeddingService, *, given: bool) -> None:
     """Raise the SpaceChangedError being handled, unless what went before can be done again in the new space.
 
     Args:
-        memory: that it was done for.
-        service: which embedded for it.
+        used: the service that embedded for it.
+        now: the one of the space that the store is in by now.
         given: whether the caller gave a vector, which was of the old space.
     """
-    if given or memory.service is service:
+    if given or now is used:
         raise  # noqa: PLE0704 (called while it is handled)
 
 
