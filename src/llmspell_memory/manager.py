@@ -14,7 +14,6 @@ from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
-from llmspell_memory.operations.reembed import Reembedding, estimate
 from llmspell_memory.types import Filter, HNSWConfig, MemoryStats, Watch
 from llmspell_memory.watch.observer import Observer
 from llmspell_memory.watch.recall import LiveRecall
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from llmspell_memory.operations.reembed import Reembedding
     from llmspell_memory.operations.tuning.advice import Advice
     from llmspell_memory.operations.tuning.queries import Recorded
     from llmspell_memory.operations.tuning.report import TuneReport
@@ -269,6 +269,8 @@ class DefaultMemoryManager:
         Raises:
             ConfigError: the memory is in that space already, or is a scope.
         """
+        from llmspell_memory.operations.reembed import estimate  # noqa: PLC0415 (few processes move)
+
         return estimate(self._backend, service)
 
     def reembed(self, service: EmbeddingService, *, switch: bool = True, sample: int = 100) -> Reembedding:
@@ -287,6 +289,8 @@ class DefaultMemoryManager:
         Raises:
             ConfigError: the memory is in that space already, is a scope, or is being re-embedded.
         """
+        from llmspell_memory.operations.reembed import Reembedding  # noqa: PLC0415 (few processes move)
+
         if self._reembedding is not None and self._reembedding.running:
             raise ConfigError("this memory is being re-embedded; wait for that, or stop it first")
         beside = self._backend.beside(service.space)
