@@ -66,11 +66,12 @@ class LocalBackend:
 
     def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
         """Store all or none; a known identity is replaced but keeps its ingestion_time."""
+        before = self.space if space is None else space
         for entry in entries:
-            checked_vector(entry, self.space, self.hnsw)
+            checked_vector(entry, before, self.hnsw)
         self._rows.check_open()
         with self._rows.writing, self._rows as rows:
-            check_space(rows.space, space)
+            check_space(rows.space, before)
             for entry in entries:
                 rows.put(entry)
         self._view.catch_up()
@@ -188,7 +189,12 @@ class LocalBackend:
         """Change the index's parameters or kind; reads go on meanwhile."""
         with self._rows:
             pass
-        self._view.configure(hnsw, rebuild=rebuild)
+        moved = True
+        while moved:
+            view = self._view
+            view.configure(hnsw, rebuild=rebuild)
+            with self._switching:
+                moved = self._view is not view  # to another space, whose view has not heard of this
 
     def beside(self, space: EmbeddingSpace) -> VectorsBeside:
         """Return vectors of another space for the same rows, begun if there are none yet."""

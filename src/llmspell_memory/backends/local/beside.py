@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmspell_memory.backends.local.rows import Feed, Rows
+from llmspell_memory.backends.local.rows import Feed, Log, Rows
 from llmspell_memory.backends.overlap import FEW, overlap
 from llmspell_memory.backends.view import IndexView
 from llmspell_memory.errors import ConfigError
@@ -38,6 +38,7 @@ class VectorsBeside:
         self._using = using
         self._adopt = adopt
         self._fresh: View | None = None
+        self._log: Log | None = None
         with rows:
             if rows.space == space:
                 raise ConfigError(f"the store holds vectors of {space} already")
@@ -63,6 +64,8 @@ class VectorsBeside:
     def put(self, rows: Sequence[RowText], vectors: Matrix) -> int:
         """Store vectors, and return how many; a row that has changed meanwhile gets none."""
         with self._rows as held:
+            if held.space == self.space:  # by another who has made them all
+                return 0
             current = [
                 (label, vector)
                 for (label, at, _), vector in zip(rows, vectors, strict=True)
@@ -85,13 +88,20 @@ class VectorsBeside:
         return overlap((using, former), (fresh, latter), labels, k)
 
     def _built(self) -> IndexView[Rows]:
-        if self._fresh is None:
-            self._fresh = IndexView(self.space, self._using().hnsw, source=Feed(self._rows, self.space))
+        """Return a view of these vectors, up to date and with the parameters of the one in use."""
+        using = self._using()
+        with self._rows as rows:
+            log = rows.begin_beside(self.space)
+        if self._fresh is None or self._log is not log:  # others have dropped the vectors since, and begun anew
+            self._log, self._fresh = log, IndexView(self.space, using.hnsw, source=Feed(self._rows, self.space))
         self._fresh.catch_up()
+        self._fresh.configure(using.hnsw, rebuild=False)
         return self._fresh
 
     def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
         """Make this space the one in use; False, and nothing changes, where a row has no vector.
+
+        False, too, where the index in use was configured meanwhile; the next call takes that over.
 
         Args:
             embed: makes the vectors of the last few rows, while writers wait.
@@ -110,11 +120,15 @@ class VectorsBeside:
     def _take_over(self) -> bool:
         if self.counts().missing:
             return False
+        if self._using().space == self.space:
+            return True
         fresh = self._built()
         with self._adopt() as adopt, self._using().lock, fresh.lock, self._rows as rows:
-            if next(iter(rows.without(self.space)), None) is not None:
+            if rows.space == self.space:
+                return True
+            left = next(iter(rows.without(self.space)), None) is not None
+            if left or fresh.hnsw != self._using().hnsw or rows.begin_beside(self.space) is not self._log:
                 return False
-            rows.begin_beside(self.space)
             fresh.catch_up(rows)
             rows.use(self.space)
             adopt(fresh)

@@ -249,10 +249,11 @@ class Rows:
 
     # --- vectors of several spaces ----------------------------------------------------------------------------------
 
-    def begin_beside(self, space: EmbeddingSpace) -> None:
-        """Let there be vectors of another space."""
-        if space not in self.beside:
+    def begin_beside(self, space: EmbeddingSpace) -> Log:
+        """Let there be vectors of another space, and return the log of their changes."""
+        if space != self.space and space not in self.beside:
             self.beside[space], self._vectors[space] = {}, Log()
+        return self._vectors[space]
 
     def put_beside(self, space: EmbeddingSpace, vectors: dict[int, Vector]) -> None:
         """Put vectors of another space, by the labels of their rows."""
@@ -273,7 +274,9 @@ class Rows:
             self._vectors.pop(space, None)
 
     def without(self, space: EmbeddingSpace) -> Iterator[int]:
-        """Yield the labels of rows that have no vector of another space."""
+        """Yield the labels of rows that have no vector of a space; none where it has become the one in use."""
+        if space == self.space:
+            return iter(())
         made = self.beside.get(space, {})
         return (label for label in self.entries if label not in made)
 

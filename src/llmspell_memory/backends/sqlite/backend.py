@@ -319,9 +319,13 @@ class SQLiteBackend:
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
         """Change the index's parameters or kind; reads go on meanwhile."""
         self._connections.check_open()
-        with translated(self._path):
+        moved = True
+        while moved:
             using = self._using
-            built = using.view.configure(hnsw, rebuild=rebuild)
+            with translated(self._path):
+                built = using.view.configure(hnsw, rebuild=rebuild)
+            with self._switching:
+                moved = self._using is not using  # to another space, whose view has not heard of this
         if built:
             self._warm = True
             using.save_index()

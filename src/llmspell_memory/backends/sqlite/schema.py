@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from llmspell_memory.backends.sqlite.feed import take_seqs
 from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, unavailable
 from llmspell_memory.backends.sqlite.statements import table_of
 from llmspell_memory.errors import SchemaError, StorageError
@@ -156,12 +157,17 @@ def recorded_space(db: sqlite3.Connection) -> tuple[int, EmbeddingSpace] | None:
 
 
 def record_space(db: sqlite3.Connection, space: EmbeddingSpace) -> int:
-    """Make a table for the vectors of a space that the file has none of yet, and return the space's number."""
-    number = db.execute(
-        "INSERT INTO spaces (provider, model, dimensions, metric) VALUES (?, ?, ?, ?)",
-        (space.provider, space.model, space.dimensions, space.metric),
-    ).lastrowid
-    assert number is not None  # noqa: S101 (for the type checker: an INSERT has just succeeded)
+    """Make a table for the vectors of a space that the file has none of yet, and return the space's number.
+
+    Never a number that a dropped space had: who has the store open in that one would take the new one for it. Sequence
+    numbers do not come twice, so they tell.
+    """
+    (last,) = db.execute("SELECT max(id) FROM spaces").fetchone()
+    number = 1 if last is None else max(last, take_seqs(db, 1)) + 1
+    db.execute(
+        "INSERT INTO spaces (id, provider, model, dimensions, metric) VALUES (?, ?, ?, ?, ?)",
+        (number, space.provider, space.model, space.dimensions, space.metric),
+    )
     table = table_of(number)
     db.execute(f"CREATE TABLE {table} (label INTEGER PRIMARY KEY, seq INTEGER NOT NULL, vector BLOB NOT NULL)")
     db.execute(f"CREATE INDEX {table}_by_seq ON {table} (seq)")

@@ -59,8 +59,6 @@ class VectorsBeside:
         self._fresh: SpaceView | None = None
         if using().space == space:
             raise ConfigError(f"the store holds vectors of {space} already")
-        with connections.read() as db:
-            self._number = self._recorded(db)
 
     def _recorded(self, db: sqlite3.Connection) -> int | None:
         """Return the number of the space; None where there are no vectors of it yet."""
@@ -70,11 +68,11 @@ class VectorsBeside:
         """Return the number of the space, whose table is made where there is none."""
         return self._recorded(db) or record_space(db, self.space)
 
-    @property
-    def _without(self) -> str:
-        if self._number is None:
+    def _without(self, db: sqlite3.Connection) -> str:
+        number = self._recorded(db)  # asked each time, for others may drop the space and begin it anew
+        if number is None:
             return "FROM entries WHERE TRUE"
-        has_one = f"SELECT 1 FROM {table_of(self._number)} AS one WHERE one.label = entries.label"  # noqa: S608 (our name)
+        has_one = f"SELECT 1 FROM {table_of(number)} AS one WHERE one.label = entries.label"  # noqa: S608 (our name)
         return f"FROM entries WHERE NOT EXISTS ({has_one})"
 
     def counts(self) -> BesideCounts:
@@ -83,25 +81,23 @@ class VectorsBeside:
             (rows,) = db.execute("SELECT count(*) FROM entries").fetchone()
             missing, characters, size = db.execute(
                 "SELECT count(*), ifnull(sum(length(content)), 0), ifnull(sum(length(CAST(content AS BLOB))), 0)"
-                f" {self._without}"
+                f" {self._without(db)}"
             ).fetchone()
         return BesideCounts(rows=rows, missing=missing, characters=characters, bytes=size)
 
     def missing(self, limit: int, *, after: int = -1) -> list[RowText]:
         """Return rows that have no vector: label, number of the last change, and text; in the order of their labels."""
-        return self._connections.fetch(self._missing, (after, limit))
+        with self._connections.read() as db:
+            return self._missing(db, limit, after=after)
 
-    @property
-    def _missing(self) -> str:
-        return f"SELECT label, seq, content {self._without} AND label > ? ORDER BY label LIMIT ?"
+    def _missing(self, db: sqlite3.Connection, limit: int, *, after: int = -1) -> list[RowText]:
+        sql = f"SELECT label, seq, content {self._without(db)} AND label > ? ORDER BY label LIMIT ?"
+        return db.execute(sql, (after, limit)).fetchall()
 
     def put(self, rows: Sequence[RowText], vectors: Matrix) -> int:
         """Store the vectors of `rows`, all or none, and return how many; a row that has changed meanwhile gets none."""
         with self._connections.write() as db:
-            number = self._begun(db)
-            put = self._put(db, number, rows, vectors)
-        self._number = number
-        return put
+            return self._put(db, self._begun(db), rows, vectors)
 
     def _put(self, db: sqlite3.Connection, number: int, rows: Sequence[RowText], vectors: Matrix) -> int:
         sql = (
@@ -117,11 +113,13 @@ class VectorsBeside:
 
     def overlap(self, sample: int, k: int) -> list[float]:
         """Return what share of an entry's k nearest is the same in both spaces, for each of about `sample` entries."""
-        if self._number is None:
+        with self._connections.read() as db:
+            number = self._recorded(db)
+        if number is None:
             return []
-        using, fresh = self._using(), self._built(self._number)
+        using, fresh = self._using(), self._built(number)
         using.view.catch_up()
-        table = table_of(self._number)
+        table = table_of(number)
         every = f"SELECT label, row_number() OVER (ORDER BY label) AS n FROM {table}"  # noqa: S608 (a name of our own)
         with self._connections.read() as db:
             (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
@@ -136,16 +134,20 @@ class VectorsBeside:
         return overlap((using.view, old), (fresh.view, new), labels, k)
 
     def _built(self, number: int) -> SpaceView:
-        if self._fresh is None:
-            self._fresh = self._using().of(number, self.space)
+        """Return a view of these vectors, up to date and with the parameters of the one in use."""
+        using = self._using()
+        if self._fresh is None or self._fresh.number != number:
+            self._fresh = using.of(number, self.space)
         with translated(self._connections.path):
             self._fresh.view.catch_up()
+            self._fresh.view.configure(using.view.hnsw, rebuild=False)
         return self._fresh
 
     def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
         """Make this space the one in use, at once for everybody; False, and nothing changes, where a row has no vector.
 
-        Who had the store open in another process is told by a SpaceChangedError.
+        False, too, where the index in use was configured meanwhile; the next call takes that over. Who had the store
+        open in another process is told by a SpaceChangedError.
 
         Args:
             embed: makes the vectors of the last few rows, while writers wait.
@@ -154,20 +156,25 @@ class VectorsBeside:
             return False
         with self._connections.write() as db:
             number = self._begun(db)
-        self._number = number
         fresh = self._built(number)
         with ExitStack() as switching:
             with self._connections.write() as db:
-                rows = db.execute(self._missing, (-1, FEW + 1)).fetchall()
-                if rows and (embed is None or len(rows) > FEW):
+                rows = self._missing(db, FEW + 1)
+                if self._recorded(db) != number or (rows and (embed is None or len(rows) > FEW)):
                     return False
+                self._fresh = None  # where this is rolled back, it has seen what never was
                 if rows and embed is not None:
                     self._put(db, number, rows, embed([text for _, _, text in rows]))
                 fresh.view.catch_up(db)
                 adopt = switching.enter_context(self._adopt())
-                db.execute("UPDATE state SET space = ?", (number,))
-            adopt(fresh)
-        self._fresh = None
+                switched = fresh.view.hnsw == self._using().view.hnsw
+                if switched:
+                    db.execute("UPDATE state SET space = ?", (number,))
+            if switched:
+                adopt(fresh)
+        if not switched:
+            self._fresh = fresh
+            return False
         fresh.save_index()
         return True
 
@@ -186,7 +193,6 @@ class VectorsBeside:
             db.execute(f"DROP TABLE {table_of(number)}")
             db.execute("DELETE FROM spaces WHERE id = ?", (number,))
             db.execute("DELETE FROM snapshots WHERE space = ?", (number,))
-            self._number = None
         try:
             self._connections.rewrite(wait=0.0)
         except StorageError as error:
