@@ -348,6 +348,37 @@ def test_what_is_forgotten_during_a_comparison_is_found_by_another(make: Callabl
     assert sorted(one.id for one in target.scan(ALL)) == ["id-0", "id-3", "id-4", "id-5"]
 
 
+def test_writers_who_never_rest_cause_no_comparing_without_end(make: Callable[[str], EpisodicBackend]) -> None:
+    """What was forgotten once is looked for once, though the source is written during each look."""
+    source, target = make("sqlite exact"), make("sqlite exact")
+    source.add([row(n) for n in range(20)])
+
+    class Watching:
+        looks = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(target, name)
+
+        def scan(self, where: Filter) -> Iterator[EpisodicEntry]:
+            if where.ids is None:
+                self.looks += 1
+                source.add([row(100 + self.looks)])
+            return target.scan(where)
+
+    watched = Watching()
+    follower = Follower(source, watched, note="following", batch=4)  # type: ignore[arg-type]
+    follow(follower)
+    source.forget(Filter(ids=frozenset(["id-3"])))
+    steps = [follower.step() for _ in range(6)]
+    assert watched.looks == 1
+    assert steps[-1] is None
+    assert equal(source, target)
+    source.forget(Filter(ids=frozenset(["id-4"])))
+    follow(follower)
+    assert watched.looks == 2
+    assert equal(source, target)
+
+
 def test_identities_to_be_spared_are_left_alone(make: Callable[[str], EpisodicBackend]) -> None:
     """Rows of the target that did not come from the source are neither replaced nor deleted nor erased."""
     source, target = make("local"), make("sqlite exact")

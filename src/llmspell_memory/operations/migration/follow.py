@@ -144,7 +144,7 @@ class Follower:
         if not self._begun:
             self._begin()
         batch = self.source.changes(self.position, limit=self._batch)
-        if batch.forgotten and batch.reached > self._fields["clean"]:
+        if batch.forgotten and self._forgotten_before(batch.reached):
             self._compare()
             return 0  # what was just read may be forgotten by now, and more than the comparison has seen
         if batch.reached <= self.position:
@@ -156,6 +156,19 @@ class Follower:
         self._apply(batch)
         self.record(position=batch.reached)
         return len(batch.gone) + len(batch.put)
+
+    def _forgotten_before(self, number: int) -> bool:
+        """Say whether something was erased that was not looked for yet.
+
+        It is not enough that `number` is a new one: while a writer never rests there would be no end of comparing.
+        """
+        since = max(self.position, self._fields["clean"])
+        while since < number:
+            batch = self.source.changes(since, limit=self._batch)
+            if batch.forgotten or batch.reached <= since:
+                return True
+            since = batch.reached
+        return False
 
     def _begin(self) -> None:
         """Go on from the position in the note, if the source has got so far; else compare from the first number on.
