@@ -93,6 +93,22 @@ def test_a_new_space_is_never_taken_for_one_that_was_dropped(tmp_path: Path, *, 
         assert last.episodic.count() == 8
 
 
+def test_a_space_dropped_while_a_store_is_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others move a store and drop its vectors between two looks at it, the error says what has happened."""
+    path = tmp_path / "m.db"
+    with DefaultMemoryManager(SQLiteBackend(path, A.space), A) as first:
+        first.episodic.add_many(said(8))
+        first.reembed(B).wait()
+
+    def meanwhile(_: SQLiteBackend) -> None:
+        monkeypatch.undo()
+        others_move(path, drop=True)
+
+    monkeypatch.setattr(SQLiteBackend, "_resume_erasing", meanwhile)
+    with pytest.raises(SpaceChangedError):
+        SQLiteBackend(path)
+
+
 def test_a_new_space_of_an_empty_store_has_a_number_of_its_own(tmp_path: Path) -> None:
     """Where no row has moved the sequence number, spaces are told apart all the same."""
     path = tmp_path / "m.db"

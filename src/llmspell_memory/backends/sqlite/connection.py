@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from llmspell_memory.backends.checks import Birthplace
 from llmspell_memory.backends.sqlite import pages
 from llmspell_memory.backends.sqlite.forks import Connection, remembered
-from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
+from llmspell_memory.errors import ClosedError, CorruptDataError, SpaceChangedError, StorageError, UnavailableError
 from llmspell_memory.types import json
 from llmspell_memory.types.locks import ForkLock
 
@@ -50,6 +50,9 @@ _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _FOREIGN: Final = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 """What the driver raises; the last where a damaged schema stands in the text of an error."""
 
+VECTORS: Final = "vectors_"
+"""What the name of a table with the vectors of a space begins with; its number follows."""
+
 _CAUSES: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_READONLY: "the file or its folder is read-only",
@@ -82,9 +85,19 @@ def _ours(error: sqlite3.Error | MemoryError | UnicodeDecodeError, path: Path) -
         return UnavailableError(f"{path} is busy: another process holds it for writing; try again")
     if code in _DAMAGED:
         return CorruptDataError(f"{path} is damaged or not a SQLite file: {error}")
+    return _told_by_text(error, path) or StorageError(f"{path}: {_CAUSES.get(code, error)}")
+
+
+def _told_by_text(error: Exception, path: Path) -> StorageError | None:
+    """Return what only the text of an error tells: a code it shares with others."""
+    if f"no such table: {VECTORS}" in str(error):  # nobody but who drops an embedding space drops a table
+        return SpaceChangedError(
+            f"vectors were dropped from {path} while they were in use here; open it anew, with the embedding service "
+            "that it was moved to"
+        )
     if "user-defined function" in str(error):
         return CorruptDataError(f"{path}: the metadata of a row cannot be read")
-    return StorageError(f"{path}: {_CAUSES.get(code, error)}")
+    return None
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -212,12 +212,7 @@ class SpaceView:
         found = labels.tolist()
         known = self.recent.find(found)
         unknown = [label for label in found if label not in known]
-        try:
-            rows = self._connections.fetch(self.sql.some(len(unknown)), unknown)
-        except StorageError:
-            with self._connections.read() as db:
-                self.check_in_use(db)  # where the store was moved, the vectors may have been dropped with their table
-            raise
+        rows = self._connections.fetch(self.sql.some(len(unknown)), unknown)
         if not rows:
             return None
         *_, read_at, next_expiry = rows[0]

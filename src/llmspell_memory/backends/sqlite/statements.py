@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from llmspell_memory.backends.sqlite.connection import VECTORS
 from llmspell_memory.backends.sqlite.rows import COLUMNS
 
 
 def table_of(space: int) -> str:
     """Return the name of the table with a space's vectors."""
-    return f"vectors_{space}"
+    return f"{VECTORS}{space}"
 
 
 class Statements:
