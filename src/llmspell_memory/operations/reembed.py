@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.errors import ClosedError, ConfigError, InputError
 from llmspell_memory.types import ReembeddingEstimate, ReembeddingProgress, ReembeddingReport
+from llmspell_memory.types.ending import end_at_exit
 
 if TYPE_CHECKING:
     from llmspell_memory.embeddings import EmbeddingService
@@ -25,6 +26,9 @@ _ROW_BYTES: Final = 40
 """What a row of vectors takes in a file beside the vector itself, about: its numbers, their index, room in pages."""
 
 _NEIGHBOURS: Final = 10
+
+_ENDING_SECONDS: Final = 5.0
+"""How long the end of the process waits for it: texts that are being embedded may take minutes."""
 
 _TRIES: Final = 3
 """After so many, writers are kept waiting while the last texts are embedded: they come faster than that is done."""
@@ -86,6 +90,7 @@ class Reembedding:
         self._thread = threading.Thread(
             target=self._run, args=(switch,), name="llmspell-memory-reembedding", daemon=True
         )
+        end_at_exit(self)
         self._thread.start()
 
     @property
@@ -115,10 +120,17 @@ class Reembedding:
 
     def stop(self) -> None:
         """End it where it is, and wait for that; what is made is kept, and the same re-embedding begun anew goes on."""
+        self._stop(None)
+
+    def end(self) -> None:
+        """End it as `stop` does, but wait for some seconds at most: the process is about to end."""
+        self._stop(_ENDING_SECONDS)
+
+    def _stop(self, seconds: float | None) -> None:
         self._stopping.set()
         self._going.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(seconds)
 
     def wait(self, timeout: float | None = None) -> ReembeddingReport:
         """Wait for its end, and return what was done.

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from llmspell_memory.errors import EpisodicError
+from llmspell_memory.types.ending import end_at_exit
 from llmspell_memory.types.histogram import unrecorded
 from llmspell_memory.types.locks import ForkLock
 
@@ -103,9 +104,9 @@ class Comparer:
 
     def offer(self, sample: Sample) -> None:
         """Have a search compared when there is time."""
-        if os.getpid() != self._process:
-            self._begin()
         with self.lock:
+            if os.getpid() != self._process:
+                self._begin()
             if self._closed:
                 return
             left_out = self._waiting.popleft() if len(self._waiting) >= _WAITING else None
@@ -113,12 +114,13 @@ class Comparer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="llmspell-memory-recall", daemon=True)
                 self._since = self._since or time.monotonic()
+                end_at_exit(self)
                 self._thread.start()
         self._work.set()
         if left_out is not None:
             left_out.owner.left_out(failed=False)
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Stop, and wait for the comparison that is going on."""
         self._closed = True
         if os.getpid() != self._process:
@@ -132,15 +134,23 @@ class Comparer:
             thread.join(_CLOSING_SECONDS)
 
     def _run(self) -> None:
+        try:
+            with unrecorded():
+                self._compare()
+        except BaseException:  # of a handler of the log, say: it is told as any thread's, and the next search goes on
+            with self.lock:
+                self._thread = None
+            raise
+
+    def _compare(self) -> None:
         used = time.thread_time()
-        with unrecorded():
-            while (sample := self._next()) is not None:
-                self._judge(sample)
-                del sample  # while it waits, nothing of a closed scope is held
-                now = time.thread_time()
-                spent, used = now - used, now
-                self._spent += spent
-                self._stop.wait(spent / self._budget - spent)
+        while (sample := self._next()) is not None:
+            self._judge(sample)
+            del sample  # while it waits, nothing of a closed scope is held
+            now = time.thread_time()
+            spent, used = now - used, now
+            self._spent += spent
+            self._stop.wait(spent / self._budget - spent)
 
     def _next(self) -> Sample | None:
         """Wait for work; None when this thread is to end."""

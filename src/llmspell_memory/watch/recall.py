@@ -180,7 +180,7 @@ class LiveRecall:
     def close(self) -> None:
         """Stop comparing; of a scope, nothing is to be stopped."""
         if self._outer is None:
-            self._comparer.close()
+            self._comparer.end()
 
 
 def conditions(where: Filter, *, within: tuple[str, ...] = ()) -> str:

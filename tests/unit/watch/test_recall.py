@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from llmspell_memory.types import RecallStats
 
     Opened = Callable[..., DefaultMemoryManager]
+
+UNCLOSED = """
+import numpy as np
+from llmspell_memory import DefaultMemoryManager, EmbeddingService, EpisodicEntry, MemoryConfig, Watch
+from llmspell_memory.embeddings import HashingProvider
+
+config = MemoryConfig.for_production(EmbeddingService(HashingProvider(512))).with_watch(Watch(share=1.0, budget=1.0))
+memory = DefaultMemoryManager.with_config(config)
+rows = np.random.default_rng(0).standard_normal((8_000, 512)).astype(np.float32)
+memory.episodic.add_many(EpisodicEntry("s", "user", "x", embedding=row) for row in rows)
+for row in rows[:40]:
+    memory.episodic.search(row, 10)
+"""
 
 THREAD = "llmspell-memory-recall"
 SESSION = Filter(session_id="s1")
@@ -345,6 +360,35 @@ class TestThread:
         told = compared(manager, 2)
         assert (told.comparisons, told.failed, told.dropped) == (2, 2, 2)
         assert "ZeroDivisionError" in caplog.text
+
+    def test_a_failing_handler_of_the_log_does_not_end_it(
+        self, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a handler raises at a warning is told as an error of the thread, and the next search is compared."""
+        told: list[object] = []
+        monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+
+        class Broken(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raise OSError(record.levelname)
+
+        handler = Broken(logging.WARNING)
+        logging.getLogger("llmspell_memory.watch").addHandler(handler)
+        try:
+            manager = opened(ef_search=5)
+            for query in rows(40, 1):
+                manager.episodic.search(query, 10)
+                wait_for(lambda: not threads() or not waiting(manager))
+            assert compared(manager, 40).comparisons == 40
+        finally:
+            logging.getLogger("llmspell_memory.watch").removeHandler(handler)
+        assert [str(one) for one in told] == ["WARNING"]
+
+    @pytest.mark.parametrize("again", range(3))
+    def test_the_interpreter_ends_while_it_is_at_work(self, again: int) -> None:
+        """A process that closes nothing ends as any: no thread comes back from the index to find no interpreter."""
+        ended = subprocess.run([sys.executable, "-c", UNCLOSED], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, ""), again
 
     def test_its_searches_are_not_counted(self, opened: Opened) -> None:
         """Neither operations nor parts of searches include those that were run again."""
