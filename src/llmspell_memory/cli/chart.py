@@ -24,7 +24,9 @@ class _Axis:
     def place(self, value: float) -> int | None:
         """Return where a value belongs; None outside."""
         span = self._high - self._low
-        at = round((value - self._low) / span * self._last) if span else 0
+        if not span:
+            return 0 if value == self._low else None
+        at = round((value - self._low) / span * self._last)
         return at if 0 <= at <= self._last else None
 
 

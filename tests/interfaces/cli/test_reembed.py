@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -52,6 +54,17 @@ def test_the_switch_can_wait(filled: Invoke) -> None:
     assert document(filled("stats", "--json"))["space"]["dimensions"] == 32
     assert "dropped the vectors of hashing (64" in filled("reembed", "--drop").stdout
     assert document(filled("reembed", "--drop", "--json")) == {"dropped": []}
+
+
+@pytest.mark.parametrize("other", ["--dry-run", "--no-switch"])
+def test_nothing_is_dropped_where_that_may_not_be_meant(filled: Invoke, db: Path, other: str) -> None:
+    """--drop beside an option that says to change less is not understood, and drops nothing."""
+    assert filled(*NEW, "reembed").exit_code == 0
+    before = db.read_bytes()
+    result = filled("reembed", "--drop", other)
+    assert result.exit_code == 2
+    assert "--drop goes with neither" in result.stderr
+    assert db.read_bytes() == before
 
 
 def test_the_space_in_use_is_refused(filled: Invoke, invoke: Invoke, db: Path) -> None:

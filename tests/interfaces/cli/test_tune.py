@@ -181,6 +181,26 @@ def test_few_entries(filled: Invoke, db: Path) -> None:
     assert saved_parameters(db) in (None, HNSWConfig())
 
 
+def test_one_entry(invoke: Invoke) -> None:
+    """Both commands say so in words, and the chart names no recall that nobody measured."""
+    assert invoke("--provider", "hashing", "add", "one", "--session", "s", "--role", "user").exit_code == 0
+    tuned = invoke("tune", "--target-recall", "0.9").stdout.splitlines()
+    assert tuned[-1].startswith("one entry is too few to choose by")
+    (axis,) = [line.split() for line in tuned if line.endswith("  recall@10")]
+    assert axis == ["1", "recall@10"]
+    assert not any("│" in line for line in tuned)  # the target lies beyond the picture
+    assert " µs at one entry, and an HNSW index" in invoke("advise").stdout.splitlines()[-1]
+
+
+def test_a_plot_without_its_folder(notes: Invoke, tmp_path: Path) -> None:
+    """It is told before anything is measured or applied."""
+    plot = str(tmp_path / "absent" / "plot.png")
+    result = notes("tune", "--target-recall", "0.9", "--apply", "--plot", plot)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "there is no folder" in result.stderr
+    assert document(notes("tune", "--target-recall", "0.9", "--json"))["before"]["ef_search"] == POOR.ef_search
+
+
 def test_advice(notes: Invoke) -> None:
     """A table of sizes, memory, and a line of advice; as JSON every figure."""
     shown = notes("advise").stdout

@@ -40,6 +40,8 @@ def reembed(
     provider after the move. Interrupted, the same command goes on. The former vectors are kept: the same command with
     the former provider goes back. --json prints what was done.
     """
+    if drop and (dry_run or not switch):
+        raise typer.BadParameter("--drop goes with neither --dry-run nor --no-switch")
     settings = options.settings_of(ctx)
     with open_to_read(settings) as memory:
         if drop:

@@ -94,9 +94,8 @@ class Advice:
                 "again at some thousand"
             )
         if self.pays is None:
-            found = f"exact search takes {self.exact_p50_us:,.0f} µs at {self.entries:,} entries" + (
-                "" if self.entries > 1 else ", as there is one"
-            )
+            entries = f"{self.entries:,} entries" if self.entries > 1 else "one entry"
+            found = f"exact search takes {self.exact_p50_us:,.0f} µs at {entries}"
             return f"either view will do: {found}, and an HNSW index of so few looks at all of them, too"
         about = "about " if self.estimated else ""
         compared = (

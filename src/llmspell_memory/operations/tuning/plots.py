@@ -70,10 +70,13 @@ def checked_plot(path: str | os.PathLike[str]) -> Path:
     Raises:
         MissingDependencyError: the extra `plot` is not installed.
         InputError: its name ends in neither .png nor .svg.
+        StorageError: its folder is not there.
     """
     target = Path(path)
     if target.suffix.lower() not in _SUFFIXES:
         raise InputError(f"a plot's name must end in {' or '.join(_SUFFIXES)}, got {target.name!r}")
+    if not target.absolute().parent.is_dir():
+        raise StorageError(f"{target} cannot be written: there is no folder {target.absolute().parent}")
     try:
         import matplotlib  # noqa: F401, ICN001, PLC0415
     except ModuleNotFoundError as error:
