@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from llmspell_memory import ConfigError, EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, InputError
+from llmspell_memory import (
+    ConfigError,
+    EmbeddingSpace,
+    EpisodicEntry,
+    Filter,
+    HNSWConfig,
+    InputError,
+    SpaceChangedError,
+)
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.backends.notes import read_note
 from llmspell_memory.operations import Follower
@@ -437,6 +445,22 @@ def test_a_target_of_another_space_gets_vectors_of_its_own(make: Callable[[str],
     assert rows["id-3"].metadata == {}
     assert rows["id-4"].content == "what was said as 8"
     assert all(len(one.embedding) == 4 for one in rows.values())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["local exact", "sqlite exact"])
+def test_a_target_that_moves_to_another_space_gets_no_more(make: Callable[[str], EpisodicBackend], kind: str) -> None:
+    """Vectors of the source are not stored among those of another space, though they are as wide."""
+    source, target = make("local"), make(kind)
+    source.add([row(number) for number in range(8)])
+    follower = Follower(source, target, note="test", batch=4)
+    follower.step()
+    beside = target.beside(EmbeddingSpace(provider="test", model="other", dimensions=8))
+    rows = beside.missing(8)
+    beside.put(rows, np.ones((len(rows), 8), np.float32))
+    assert beside.take_over()
+    with pytest.raises(SpaceChangedError):
+        follow(follower)
+    assert target.count(ALL) == 4
 
 
 def test_what_cannot_be_followed_is_refused(make: Callable[[str], EpisodicBackend]) -> None:

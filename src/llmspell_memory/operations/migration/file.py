@@ -166,6 +166,7 @@ class _FileRun:
     ) -> None:
         self._file = file
         self._target = target
+        self._space = target.space
         self._service = service
         self.tell: Progress = on_progress or (lambda _phase, _done, _total: None)
         self.resumed = check_target(target, file.id)
@@ -191,7 +192,7 @@ class _FileRun:
             left = itertools.islice(self._file.lines(), self.lines, None)
             while some := list(itertools.islice(left, batch)):
                 last = {(entry.namespace, entry.id): entry for entry in some}
-                self.written += put(self._target, self._with_vectors(list(last.values())))
+                self.written += put(self._target, self._with_vectors(list(last.values())), space=self._space)
                 self.lines += len(some)
                 self._record(state=UNFINISHED)
                 self.tell("copy", self.lines, self.lines)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EpisodicEntry, Identity, RowChanges
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Identity, RowChanges
 
     Prepare = Callable[[Sequence[EpisodicEntry]], Sequence[EpisodicEntry]]
 
@@ -81,7 +81,7 @@ class Follower:
         self._batch = batch
         self._prepare = prepare
         self._start = start
-        self._space = source.space
+        self._space, self._target_space = source.space, target.space
         self._source_id = about(source).id
         fresh: dict[str, Any] = {
             "source": self._source_id,
@@ -137,7 +137,7 @@ class Follower:
         """Apply the next batch and record the position; return how many rows were put or gone, None when level.
 
         Raises:
-            SpaceChangedError: the source is of another embedding space by now.
+            SpaceChangedError: the source or the target is of another embedding space by now.
             StorageError: a store failed; the position stands, and the next step tries again. An UnavailableError also
                 where others keep what is to be erased from being erased.
         """
@@ -210,16 +210,27 @@ class Follower:
             self.target,
             [entry for entry in entries if (entry.namespace, entry.id) not in self.spare],
             prepare=self._prepare,
+            space=self._target_space,
         )
 
 
-def put(target: EpisodicBackend, entries: Sequence[EpisodicEntry], *, prepare: Prepare | None = None) -> int:
+def put(
+    target: EpisodicBackend,
+    entries: Sequence[EpisodicEntry],
+    *,
+    prepare: Prepare | None = None,
+    space: EmbeddingSpace | None = None,
+) -> int:
     """Make rows of the target equal to these, each identity once, and return how many had to be written.
 
     Args:
         target: to write to.
         entries: the rows.
         prepare: gives vectors to those whose words the target does not have; the others keep the target's.
+        space: of the vectors; the target's when None.
+
+    Raises:
+        SpaceChangedError: the target is of another embedding space by now.
     """
     known = found(target, [(entry.namespace, entry.id) for entry in entries])
     fresh: list[EpisodicEntry] = []
@@ -241,7 +252,7 @@ def put(target: EpisodicBackend, entries: Sequence[EpisodicEntry], *, prepare: P
         fresh = [made.get((entry.namespace, entry.id), entry) for entry in fresh]
     delete(target, stale)
     if fresh:
-        target.add(fresh)
+        target.add(fresh, space=space)
     return len(fresh)
 
 
