@@ -19,7 +19,7 @@ from llmspell_memory import (
     StorageError,
 )
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
-from llmspell_memory.embeddings import HashingProvider
+from llmspell_memory.embeddings import HashingProvider, MemoryCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -239,3 +239,29 @@ def test_a_switch_that_is_rolled_back_leaves_nothing_in_the_index(
     assert beside.take_over(B.embed)
     assert [hit.entry.id for hit in backend.search(B.embed_one("text number 3"), 9, Filter())] == ["n3"]
     backend.close()
+
+
+def test_what_is_forgotten_while_it_is_embedded_is_in_no_cache(backend: EpisodicBackend) -> None:
+    """An entry erased after its text was given to the new provider leaves nothing in the new service's cache."""
+    provider = Named("cached")
+    cached = EmbeddingService(provider, cache=MemoryCache())
+    manager = DefaultMemoryManager(backend, A)
+    manager.episodic.add_many(said(6))
+    inside, on = threading.Event(), threading.Event()
+
+    def before() -> None:
+        inside.set()
+        assert on.wait(10)
+
+    provider.before = before
+    moving = manager.reembed(cached)
+    assert inside.wait(10)
+    manager.episodic.forget(Filter(ids=frozenset({"n3"})))
+    manager.episodic.mark_processed(["n4"])
+    on.set()
+    moving.wait()
+    hits = cached.hits
+    cached.embed(["text number 3"])
+    assert cached.hits == hits
+    cached.embed(["text number 4"])
+    assert cached.hits == hits + 1

@@ -217,5 +217,20 @@ class Reembedding:
 
     def _embed(self, rows: list[RowText]) -> None:
         vectors = self._service.embed([text for _, _, text in rows])
-        self._done += self._beside.put(rows, vectors)
+        put = self._beside.put(rows, vectors)
+        self._done += put
         self._embedded += len(rows)
+        if put < len(rows):
+            self._forget_gone(rows, count=len(rows) - put)
+
+    def _forget_gone(self, rows: list[RowText], *, count: int) -> None:
+        """Drop texts of rows that went while they were embedded from the cache: they may have been forgotten.
+
+        Args:
+            rows: that were to get a vector.
+            count: how many got none; of those whose text has only changed one can be found to be missing still.
+        """
+        left = {label for label, _, _ in self._beside.missing(len(rows), after=rows[0][0] - 1)}
+        gone = [text for label, _, text in rows if label not in left]
+        if len(rows) - len(gone) < count:
+            self._service.forget(gone)
