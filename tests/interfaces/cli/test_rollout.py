@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmspell_memory import EmbeddingSpace
 from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.operations import Rollout
 from llmspell_memory.types import Filter
@@ -99,6 +101,7 @@ def test_what_makes_no_sense_is_refused(filled: Invoke, db: Path, fast: Path, tm
     """No store, no rollout, two acts at once, or one that a program has open: told, and nothing changed."""
     assert "no store at" in filled("rollout", tmp_path / "none.db", fast).output
     assert "no store at" in filled("rollout", db, fast, "--status").output
+    assert "no store at" in filled("rollout", db, fast, "--rollback").output
     assert not fast.exists()
     assert filled("rollout", db, fast, "--promote", "--rollback").exit_code == 2
     assert filled("rollout", db, fast, "--sample", "0").exit_code == 0
@@ -107,3 +110,5 @@ def test_what_makes_no_sense_is_refused(filled: Invoke, db: Path, fast: Path, tm
     assert filled("rollout", db, fast, "--status").exit_code == 0
     opened.close()
     assert "no rollout between" in filled("rollout", fast, tmp_path / "fast.db", "--status").output
+    with closing(SQLiteBackend(tmp_path / "other.db", EmbeddingSpace(provider="hashing", model=None, dimensions=64))):
+        assert "no rollout between" in filled("rollout", db, tmp_path / "other.db", "--rollback").output

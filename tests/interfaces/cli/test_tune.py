@@ -185,11 +185,11 @@ def test_one_entry(invoke: Invoke) -> None:
     """Both commands say so in words, and the chart names no recall that nobody measured."""
     assert invoke("--provider", "hashing", "add", "one", "--session", "s", "--role", "user").exit_code == 0
     tuned = invoke("tune", "--target-recall", "0.9").stdout.splitlines()
-    assert tuned[-1].startswith("one entry is too few to choose by")
+    assert tuned[-1].startswith("1 entry is too few to choose by")
     (axis,) = [line.split() for line in tuned if line.endswith("  recall@10")]
     assert axis == ["1", "recall@10"]
     assert not any("│" in line for line in tuned)  # the target lies beyond the picture
-    assert " µs at one entry, and an HNSW index" in invoke("advise").stdout.splitlines()[-1]
+    assert " µs at 1 entry, and an HNSW index" in invoke("advise").stdout.splitlines()[-1]
 
 
 def test_a_plot_without_its_folder(notes: Invoke, tmp_path: Path) -> None:

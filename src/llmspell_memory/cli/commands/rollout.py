@@ -72,10 +72,10 @@ def rollout(
     act = _act(promote=promote, rollback=rollback, status=status)
     number = len(_lines(queries)) if queries is not None else sample
     bar = Bar(recall=recall, p95_ratio=p95_ratio, queries=number or _DEFAULT.queries, errors=0)
-    with _stores(primary, candidate, view, make=act is not _Act.STATUS) as (one, other):
-        if act is _Act.STATUS:
-            report = Rollout.recorded(one, other, bar=bar)
-        else:
+    begun = act in {_Act.STATUS, _Act.ROLLBACK}  # otherwise it may begin with this
+    with _stores(primary, candidate, view, make=not begun) as (one, other):
+        report = Rollout.recorded(one, other, bar=bar) if begun else None
+        if act is not _Act.STATUS and (report is not None or not begun):
             with closing(Rollout(one, other, share=0.0, bar=bar, automatic=False)) as opened:
                 vectors = [] if act is _Act.ROLLBACK else _vectors(opened, settings, queries, sample)
                 report = _done(opened, act, vectors, k, quiet=as_json)

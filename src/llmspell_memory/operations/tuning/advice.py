@@ -94,7 +94,7 @@ class Advice:
                 "again at some thousand"
             )
         if self.pays is None:
-            entries = f"{self.entries:,} entries" if self.entries > 1 else "one entry"
+            entries = f"{self.entries:,} entries" if self.entries > 1 else "1 entry"
             found = f"exact search takes {self.exact_p50_us:,.0f} µs at {entries}"
             return f"either view will do: {found}, and an HNSW index of so few looks at all of them, too"
         about = "about " if self.estimated else ""

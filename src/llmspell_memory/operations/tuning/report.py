@@ -97,7 +97,7 @@ class TuneReport:
             return "the memory is empty: there is nothing to measure; tune it once it holds some thousand entries"
         what = f"{setting(self.chosen.hnsw)}: {figures(self.chosen, self.k)}"
         if self.few:
-            few = f"{self.entries:,} entries are" if self.entries > 1 else "one entry is"
+            few = f"{self.entries:,} entries are" if self.entries > 1 else "1 entry is"
             return f"{few} too few to choose by: nearly all searches look at all of them. {what}"
         if not self.met:
             return f"nothing measured meets the target, {self.target}; the best is {what}{self._remedy()}"
