@@ -27,7 +27,6 @@ from llmspell_memory.backends import LocalBackend
 from llmspell_memory.backends.tuned import NOTE
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import tune
-from llmspell_memory.operations.tuning.measuring import estimated
 from llmspell_memory.operations.tuning.queries import Chooser
 from llmspell_memory.operations.tuning.stored import exact_index, stored
 
@@ -149,23 +148,6 @@ class TestMeasuring:
             fill(manager, np.repeat(unlike, 20, axis=0))
             report = manager.tune(target_recall=1.0, queries=unlike[:100], k=7)
             assert {point.recall for point in report.points} == {1.0}
-
-    def test_an_interval_holds_what_it_says(self) -> None:
-        """Of many samples of queries whose hits go together, some 95 % have the true recall in their interval."""
-        random = np.random.default_rng(4)
-        for truth, together in ((0.9, 2.0), (0.97, 5.0), (0.995, 20.0)):
-            held = 0
-            for _ in range(1_000):
-                each = random.beta(truth * together, (1 - truth) * together, 300)
-                low, high = estimated(random.binomial(K, each) / K)[1:]
-                held += low <= truth <= high
-            assert 925 <= held <= 999, (truth, together, held)
-
-    def test_a_sample_without_a_miss_is_not_certain(self) -> None:
-        """Where all was found the interval still reaches below 1, the less the more was asked."""
-        some, more = estimated(np.ones(50)), estimated(np.ones(1_000))
-        assert (some.recall, some.high) == (1.0, 1.0)
-        assert 0.9 < some.low < more.low < 1.0
 
     def test_made_queries_are_no_entries(self, shared: DefaultMemoryManager) -> None:
         """Queries made from entries lie among them, as near to the nearest as new entries would, and on none."""

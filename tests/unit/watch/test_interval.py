@@ -67,6 +67,13 @@ def test_normal_approximation_would_not_do() -> None:
     assert np.mean(inside) < 0.9
 
 
+def test_a_sample_without_a_miss_is_not_certain() -> None:
+    """Where all was found the interval still reaches below 1, the less the more was asked."""
+    some, more = interval([1.0] * 50), interval([1.0] * 1_000)
+    assert (some.mean, some.high) == (1.0, 1.0)
+    assert 0.9 < some.low < more.low < 1.0
+
+
 @pytest.mark.parametrize("found", [[1.0], [0.0], [1.0] * 1000, [0.0] * 1000, [0.5], [0.3, 0.7], [1.0, 0.0] * 500])
 def test_it_stays_within_bounds(found: list[float]) -> None:
     """The interval holds the mean, lies between 0 and 1, and is a point only where it may be: never."""

@@ -159,13 +159,13 @@ def _measured(parts: Sequence[_Part], live: Index | None, entries: int, queries:
             part.entries,
             spent[2 * place],
             spent[2 * place + 1],
-            judge.recall(part.hnsw, part.hnsw.ef_search).recall,
+            judge.recall(part.hnsw, part.hnsw.ef_search).mean,
         )
         for place, (part, judge) in enumerate(zip(parts, judges, strict=True))
     ]
     if live is not None and beyond:
         exact, *hnsw = spent[2 * len(parts) :]
-        found = Judge(live, queries).recall(live, live.ef_search).recall if isinstance(live, HNSWIndex) else None
+        found = Judge(live, queries).recall(live, live.ef_search).mean if isinstance(live, HNSWIndex) else None
         points.append(_point(entries, exact, hnsw[0] if hnsw else None, found))
     return points
 

@@ -7,13 +7,13 @@ drifts by a factor of two within minutes, and that meets all settings alike.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from llmspell_memory.index import HNSWIndex
+from llmspell_memory.watch.interval import interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,27 +25,17 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.tuning.stored import Index
     from llmspell_memory.types import Vector
     from llmspell_memory.types.arrays import Labels
+    from llmspell_memory.watch.interval import Interval
 
     Work = Callable[[Query], object]
 
 _TIE: Final = 1e-6
 """Scores this near, by their size, are equal: the same sum in another order differs by less."""
 
-_Z: Final = 1.959964
-"""Standard errors to either side that hold 95 %."""
-
 _TURNS: Final = 6
 _SECONDS_A_TURN: Final = 0.25
 _LEAST_CALLS: Final = 8
 _WARMING: Final = 16
-
-
-class Estimate(NamedTuple):
-    """A recall, with the ends of its 95 % interval."""
-
-    recall: float
-    low: float
-    high: float
 
 
 class _Case(NamedTuple):
@@ -85,13 +75,13 @@ class Judge:
         worst = float(scores[-1]) if len(scores) else 0.0
         return _Case(query, labels, worst - _TIE * (1.0 if self._index.metric == "cosine" else abs(worst)))
 
-    def recall(self, index: HNSWIndex, ef_search: int) -> Estimate:
-        """Return the recall of an index at `ef_search`."""
+    def recall(self, index: HNSWIndex, ef_search: int) -> Interval:
+        """Return the recall of an index at `ef_search`, with its 95 % interval."""
         found = (
             index.search(case.query.vector, self._k, among=case.query.among, ef_search=ef_search)[0]
             for case in self._cases
         )
-        return estimated(np.array([self._share(*one) for one in zip(self._cases, found, strict=True)]))
+        return interval([self._share(*one) for one in zip(self._cases, found, strict=True)])
 
     def _share(self, case: _Case, labels: Labels) -> float:
         others = labels[~np.isin(labels, case.labels)]
@@ -99,22 +89,6 @@ class Judge:
         if len(others):
             hits += int(np.count_nonzero(self._best(case.query, len(others), others)[1] >= case.least))
         return hits / len(case.labels)
-
-
-def estimated(shares: NDArray[np.float64]) -> Estimate:
-    """Return the mean of the queries' recalls with Wilson's interval (1927), wider as hits of one query go together.
-
-    k hits of one query are not k independent trials: what they are worth follows from how much the queries' recalls
-    spread (the design effect of Kish, 1965). One imagined query that found half is counted in, so that a sample
-    without a miss does not look certain.
-    """
-    count, mean = len(shares), float(np.mean(shares))
-    with_one = np.append(shares, 0.5)
-    likely = float(np.mean(with_one))
-    worth = count * likely * (1 - likely) / float(np.var(with_one)) if np.var(with_one) else count
-    middle = (mean + _Z**2 / (2 * worth)) / (1 + _Z**2 / worth)
-    half = _Z / (1 + _Z**2 / worth) * math.sqrt(mean * (1 - mean) / worth + _Z**2 / (4 * worth**2))
-    return Estimate(mean, max(0.0, middle - half), min(1.0, middle + half))
 
 
 class Latency(NamedTuple):

@@ -142,7 +142,8 @@ class Chooser:
         neighbours = dict(zip(*_listed(*self._rows.vectors(np.unique(near))), strict=True)) if near else {}
         shifts = np.array([neighbours.get(label, vector) - vector for label, vector in zip(near, vectors, strict=True)])
         moved = vectors + np.roll(shifts, len(shifts) // 2, axis=0) if len(shifts) else vectors  # by another's
-        return [Query(vector, self._where, among) for vector in moved]
+        order = np.random.default_rng(1).permutation(len(moved))  # for neighbours by label may be alike
+        return [Query(moved[place], self._where, among) for place in order]
 
     def _neighbour(self, label: int, vector: Vector, among: LabelSet | None) -> int:
         """Return the third nearest of the others, or the furthest where there are fewer; itself where it is alone."""

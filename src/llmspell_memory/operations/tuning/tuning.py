@@ -41,10 +41,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.operations.tuning.measuring import Estimate, Work
+    from llmspell_memory.operations.tuning.measuring import Work
     from llmspell_memory.operations.tuning.queries import Queries, Query, Recorded
     from llmspell_memory.operations.tuning.stored import Index, Stored
     from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.watch.interval import Interval
 
     Progress = Callable[[str, int, int], object]
 
@@ -175,7 +176,7 @@ class _Session:
     """What was measured of one graph, beside the reference that every session has."""
 
     graph: _Graph
-    found: dict[int, Estimate]
+    found: dict[int, Interval]
     spent: list[NDArray[np.float64]]
     memory_bytes: int
     reference: float
@@ -268,35 +269,35 @@ class _Tuning:
             return lambda query: index.search(query.vector, k, among=query.among)
         return lambda query: index.search(query.vector, k, among=query.among, ef_search=ef)
 
-    def _recalls(self, index: HNSWIndex) -> dict[int, Estimate]:
+    def _recalls(self, index: HNSWIndex) -> dict[int, Interval]:
         """Return the recall at values of `ef_search`, in ascending order."""
         if self._few:
             return {index.config.ef_search: self._judge.recall(index, index.config.ef_search)}
         k = self._setup.queries.k
-        found: dict[int, Estimate] = {}
+        found: dict[int, Interval] = {}
         complete = max(_COMPLETE, self._setup.target.recall or 0.0)
         grid = sorted({k, *(ef for ef in _GRID if ef > k)})
         for place, ef in enumerate(grid):
             self._setup.on_progress("measuring recall", place, len(grid))
             found[ef] = self._judge.recall(index, ef)
-            if found[ef].recall >= complete or self._flat(found):
+            if found[ef].mean >= complete or self._flat(found):
                 break
         if index.config.ef_search not in found:
             found[index.config.ef_search] = self._judge.recall(index, index.config.ef_search)
         return dict(sorted(self._refined(index, found).items()))
 
-    def _flat(self, found: dict[int, Estimate]) -> bool:
+    def _flat(self, found: dict[int, Interval]) -> bool:
         """Say whether three times the candidates have found next to nothing more, and enough was found before."""
         last = max(found)
-        before = [one.recall for ef, one in found.items() if ef * _FLAT_TIMES <= last]
+        before = [one.mean for ef, one in found.items() if ef * _FLAT_TIMES <= last]
         enough = self._setup.target.recall or 0.0
-        return bool(before) and before[-1] >= enough and found[last].recall - before[-1] < 1 - _COMPLETE
+        return bool(before) and before[-1] >= enough and found[last].mean - before[-1] < 1 - _COMPLETE
 
-    def _refined(self, index: HNSWIndex, found: dict[int, Estimate]) -> dict[int, Estimate]:
+    def _refined(self, index: HNSWIndex, found: dict[int, Interval]) -> dict[int, Interval]:
         """Halve the gap in which the least `ef_search` that meets a recall lies."""
         recall = self._setup.target.recall
         for _ in range(_HALVINGS if recall is not None else 0):
-            meeting = min((ef for ef, one in found.items() if one.recall >= (recall or 0.0)), default=None)
+            meeting = min((ef for ef, one in found.items() if one.mean >= (recall or 0.0)), default=None)
             short = max((ef for ef in found if meeting is not None and ef < meeting), default=None)
             if meeting is None or short is None or meeting - short <= max(1, meeting // 16):
                 break
@@ -311,7 +312,7 @@ class _Tuning:
             took = latency(spent * (usual / session.reference if self._setup.live is not None else 1.0))
             yield TunePoint(
                 hnsw=replace(session.graph.index.config, ef_search=ef),
-                recall=round(estimate.recall, 6),
+                recall=round(estimate.mean, 6),
                 low=round(estimate.low, 6),
                 high=round(estimate.high, 6),
                 p50_us=took.p50,
@@ -367,7 +368,7 @@ class _Tuning:
         took = latency(in_turns([self._search(index, chosen.hnsw.ef_search)], self._judge.queries)[0])
         return replace(
             chosen,
-            recall=round(estimate.recall, 6),
+            recall=round(estimate.mean, 6),
             low=round(estimate.low, 6),
             high=round(estimate.high, 6),
             p50_us=took.p50,
