@@ -8,9 +8,11 @@ stops waiting for them. Opening, rebuilding, and reads that may be long go to as
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
@@ -77,7 +79,8 @@ class _Worker:
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if self.stopped:
             raise ClosedError("this memory is closed")
-        future = asyncio.wrap_future(self.executor.submit(work, *args, **kwargs))
+        context = contextvars.copy_context()  # so that spans there belong to the caller's
+        future = asyncio.wrap_future(self.executor.submit(context.run, partial(work, *args, **kwargs)))
         return await asyncio.shield(future)  # cancelling the caller leaves the work to finish
 
     def stop(self) -> None:

@@ -295,7 +295,8 @@ class DefaultMemoryManager:
             raise ConfigError("this memory is being re-embedded; wait for that, or stop it first")
         beside = self._backend.beside(service.space)
         self._services.know(service)
-        self._reembedding = Reembedding(beside, service, source=self._backend.space, switch=switch, sample=sample)
+        told = self._observer.told(service)
+        self._reembedding = Reembedding(beside, told, source=self._backend.space, switch=switch, sample=sample)
         return self._reembedding
 
     def drop_space(self, space: EmbeddingSpace) -> None:
@@ -352,7 +353,7 @@ class DefaultMemoryManager:
 
         return tune(
             self._backend,
-            self.service,
+            self._observer.told(self.service),
             target_recall=target_recall,
             target_p95_us=target_p95_us,
             k=k,

@@ -36,7 +36,7 @@ class Observer:
         self.operations: Operations = Operations(None if outer is None else outer.operations)
         self.recall = recall
         self.instruments = instruments
-        self._told: dict[EmbeddingSpace, EmbeddingService] = {}
+        self._told: dict[EmbeddingSpace, tuple[EmbeddingService, EmbeddingService]] = {}
         self._record_search = self.operations["search"].record
 
     @contextmanager
@@ -71,6 +71,7 @@ class Observer:
         """Return `service`, or the same telling OpenTelemetry of its calls."""
         if self.instruments is None:
             return service
-        if service.space not in self._told:
-            self._told[service.space] = self.instruments.observed(service)
-        return self._told[service.space]
+        known = self._told.get(service.space)
+        if known is None or known[0] is not service:  # another service may have come for a space
+            known = self._told[service.space] = service, self.instruments.observed(service)
+        return known[1]

@@ -31,7 +31,11 @@ from llmspell_memory.embeddings import CallableProvider, HashingProvider, RetryP
 from llmspell_memory.types import Telemetry, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from llmspell_memory.protocols import EmbeddingKind
+    from llmspell_memory.types import Matrix
 
 WORD = "xyzzy"
 
@@ -249,6 +253,46 @@ def test_the_asyncio_face_is_told_of_alike(told: Told) -> None:
     assert [one.name for one in told.spans()] == [
         *("embeddings", "add m.db", "embeddings", "search m.db", "search m.db"),
     ]
+
+
+def test_awaited_calls_belong_to_the_callers_too(told: Told) -> None:
+    """A write is done in a thread of the manager's own, and its span is below the application's all the same."""
+
+    async def use() -> int:
+        async with await AsyncMemoryManager.with_config(told.config) as manager:
+            with told.tracer.start_as_current_span("turn") as turn:
+                await manager.episodic.add(EpisodicEntry("s", "user", "x"))
+                await manager.episodic.search("a")
+                await manager.episodic.delete(Filter(session_id="s"))
+                await manager.episodic.sessions()
+            return turn.get_span_context().span_id
+
+    turn = asyncio.run(use())
+    spans = [one for one in told.spans() if one.name != "turn"]
+    assert len(spans) == 6
+    assert {one.name: one.parent and one.parent.span_id for one in spans} == dict.fromkeys(
+        ["embeddings", "add m.db", "search m.db", "delete m.db", "sessions m.db"], turn
+    )
+
+
+def test_the_service_is_the_one_that_the_memory_was_moved_to(told: Told) -> None:
+    """Moved away and back, texts go to the provider given last, and calls of both moves are told of."""
+    first = EmbeddingService(HashingProvider(16), cache=None)
+    asked: list[str] = []
+
+    class Later(HashingProvider):
+        def embed(self, texts: Sequence[str], *, kind: EmbeddingKind = "document") -> Matrix:
+            asked.extend(texts)
+            return super().embed(texts, kind=kind)
+
+    with DefaultMemoryManager.with_config(told.config.with_service(first)) as manager:
+        manager.episodic.add(EpisodicEntry("s", "user", "one"))
+        for service in (EmbeddingService(HashingProvider(8)), EmbeddingService(Later(16), cache=None)):
+            manager.reembed(service).wait(60)
+            manager.episodic.add(EpisodicEntry("s", "user", f"to {service.dimensions}"))
+    assert asked == ["to 8", "to 16"]
+    widths = [attributes(one)["gen_ai.embeddings.dimension.count"] for one in told.spans() if one.name == "embeddings"]
+    assert widths == [16, 8, 8, 16, 16]
 
 
 def test_the_service_given_stays_as_it_was(told: Told) -> None:
