@@ -11,6 +11,7 @@ import pytest
 from llmspell_memory import (
     DefaultMemoryManager,
     EmbeddingService,
+    EmbeddingSpace,
     EpisodicBackendType,
     EpisodicEntry,
     Filter,
@@ -19,6 +20,7 @@ from llmspell_memory import (
     StorageError,
 )
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
+from llmspell_memory.backends.local.rows import Rows
 from llmspell_memory.embeddings import HashingProvider, MemoryCache
 
 if TYPE_CHECKING:
@@ -265,3 +267,26 @@ def test_what_is_forgotten_while_it_is_embedded_is_in_no_cache(backend: Episodic
     assert cached.hits == hits
     cached.embed(["text number 4"])
     assert cached.hits == hits + 1
+
+
+def test_a_search_amid_a_switch_in_ram_sees_one_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the rows' move and the view's, a search by text neither fails nor compares vectors of two spaces."""
+    backend = LocalBackend(A.space)
+    found: list[str] = []
+    with DefaultMemoryManager(backend, A) as memory:
+        memory.episodic.add_many(EpisodicEntry("s", "user", f"text {n}") for n in range(50))
+        use, searchers = Rows.use, []
+
+        def search() -> None:
+            found.extend(hit.entry.content for hit in memory.episodic.search("text 7", 1))
+
+        def used(rows: Rows, space: EmbeddingSpace) -> None:
+            use(rows, space)
+            assert backend.space == A.space, "the view has not moved yet"
+            searchers.append(threading.Thread(target=search))
+            searchers[0].start()
+
+        monkeypatch.setattr(Rows, "use", used)
+        assert memory.reembed(B, sample=0).wait(30).switched
+        searchers[0].join(30)
+    assert found == ["text 7"]

@@ -52,7 +52,7 @@ class LocalBackend:
     @property
     def space(self) -> EmbeddingSpace:
         """The embedding space of the vectors."""
-        return self._rows.space
+        return self._view.space  # as a search sees it, which during a move must not be told of another
 
     @property
     def namespace(self) -> tuple[str, ...]:
