@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -10,8 +11,14 @@ if TYPE_CHECKING:
 
 MIGRATION: Final = "migration"
 ROLLBACK: Final = "rollback"
+ERAS: Final = "eras"
+"""Of a file: pairs of the first number that was written after each opening of it, and something random."""
+
 UNFINISHED: Final = "unfinished"
 FINISHED: Final = "finished"
+
+_ERAS: Final = 64
+"""Openings that a file remembers."""
 
 REMEDY: Final = {
     MIGRATION: "the same `llmspell-memory migrate` goes on where it stopped; until then use the store it comes from",
@@ -32,6 +39,21 @@ def fields_of(text: str | None) -> dict[str, Any] | None:
 def read_note(backend: EpisodicBackend, name: str) -> dict[str, Any] | None:
     """Return a note of a store that is a JSON object; None where there is none, or something else."""
     return fields_of(backend.read_note(name))
+
+
+def era_of(backend: EpisodicBackend, number: int) -> str | None:
+    """Return what tells by which opening of a store a number was written; None where it does not say.
+
+    A backup that was put back gets other numbers, and then the same ones again: by this they are told apart.
+    """
+    eras = (read_note(backend, ERAS) or {}).get("eras", ())
+    return next((era for first, era in reversed(eras) if first <= number), None)
+
+
+def with_era(text: str | None, first: int) -> str:
+    """Return the note of a store that is written to for the first time since it was opened, at this number."""
+    known = (fields_of(text) or {}).get("eras", [])
+    return json.dumps({"eras": [*known, [first, secrets.token_hex(4)]][-_ERAS:]})
 
 
 def unfinished(backend: EpisodicBackend) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from shutil import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,6 +258,33 @@ def test_a_backup_that_was_put_back_starts_over(make: Callable[[str], EpisodicBa
     follower.record(position=1000)
     follow(Follower(source, target, note="test"))
     assert equal(source, target)
+
+
+def test_a_backup_that_was_put_back_and_outgrown_starts_over(tmp_path: Path) -> None:
+    """A source that lost changes and then made as many others is not taken for the one that was followed."""
+    path, kept = tmp_path / "source.db", tmp_path / "kept.db"
+
+    def write(*numbers: int) -> None:
+        source = SQLiteBackend(path, SPACE)
+        source.add([row(number) for number in numbers])
+        source.close()
+
+    write(*range(10))
+    copy(path, kept)
+    write(*range(10, 20))
+    source, target = SQLiteBackend(path), SQLiteBackend(tmp_path / "target.db", SPACE)
+    follow(Follower(source, target, note="test"))
+    source.close()
+    copy(kept, path)
+    write(*range(20, 26))
+    write(*range(26, 40))
+    source = SQLiteBackend(path)
+    follow(Follower(source, target, note="test"))
+    assert equal(source, target)
+    applied = follow(Follower(source, target, note="test"))
+    assert applied == 0
+    source.close()
+    target.close()
 
 
 @pytest.mark.parametrize("kind", ["local exact", "sqlite hnsw"])

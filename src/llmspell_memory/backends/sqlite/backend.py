@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
+from llmspell_memory.backends.notes import ERAS, with_era
 from llmspell_memory.backends.sqlite.connection import Connections, translated
 from llmspell_memory.backends.sqlite.feed import last_seq, take_seqs
 from llmspell_memory.backends.sqlite.figures import row_figures
@@ -92,6 +93,7 @@ class SQLiteBackend:
                 hnsw = tuned_or(hnsw, self.read_note(NOTE), settled[1])
             self._using = SpaceView(self._connections, *settled, hnsw=hnsw, on_progress=on_progress)
             self._switching = threading.Lock()
+            self._has_written = False
             self._parts = SearchParts()
             self._warm = warm
             self._resume_erasing()
@@ -133,7 +135,7 @@ class SQLiteBackend:
         check_space(using.space, space)
         vectors = [checked_vector(entry, using.space, using.view.hnsw) for entry in entries]
         with self._writing_vectors(using) as db:
-            first = take_seqs(db, len(entries))
+            first = self._take_seqs(db, len(entries))
             others = [table for table in vector_tables(db) if table != using.sql.vectors]
             for seq, (entry, vector) in enumerate(zip(entries, vectors, strict=True), start=first):
                 row = to_row(entry)
@@ -143,10 +145,19 @@ class SQLiteBackend:
         self._follow(using)
 
     @contextmanager
+    def _writing_rows(self) -> Iterator[sqlite3.Connection]:
+        """A transaction whose first numbers since the opening are noted, if it is committed."""
+        with self._connections.write() as db:
+            before = None if self._has_written else last_seq(db)
+            yield db
+            wrote = before is None or last_seq(db) > before
+        self._has_written = wrote
+
+    @contextmanager
     def _writing_vectors(self, using: SpaceView) -> Iterator[sqlite3.Connection]:
         """A transaction, if the store is still in this space."""
         try:
-            with self._connections.write() as db:
+            with self._writing_rows() as db:
                 using.check_in_use(db)
                 yield db
         except SpaceChangedError:
@@ -219,26 +230,35 @@ class SQLiteBackend:
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
-        with self._connections.write() as db:
+        with self._writing_rows() as db:
             clause, parameters = present(db, where)
             sql = f"SELECT label FROM entries WHERE processed = 0 AND {clause}"  # noqa: S608 (bound)
             labels = db.execute(sql, parameters).fetchall()
-            first = take_seqs(db, len(labels))
+            first = self._take_seqs(db, len(labels))
             db.executemany(self._using.sql.mark, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
         self._follow(self._using)
         return len(labels)
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
-        with self._connections.write() as db:
+        with self._writing_rows() as db:
             clause, parameters = present(db, where)
             labels = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
             self._drop(db, [label for (label,) in labels])
         self._follow(self._using)
         return len(labels)
 
+    def _take_seqs(self, db: sqlite3.Connection, count: int) -> int:
+        """Reserve sequence numbers for changes of rows and return the first; whose they are is noted once."""
+        first = take_seqs(db, count)
+        if count and not self._has_written:
+            known = db.execute("SELECT text FROM notes WHERE name = ?", (ERAS,)).fetchone()
+            text = with_era(known and known[0], first)
+            db.execute("INSERT OR REPLACE INTO notes (name, text) VALUES (?, ?)", (ERAS, text))
+        return first
+
     def _drop(self, db: sqlite3.Connection, labels: list[int]) -> None:
-        first = take_seqs(db, len(labels))
+        first = self._take_seqs(db, len(labels))
         db.executemany(self._using.sql.bury, enumerate(labels, start=first))  # while their names are still there
         each = [(label,) for label in labels]
         for table in vector_tables(db):
@@ -253,7 +273,7 @@ class SQLiteBackend:
                 in the log. The next opening, or another call, finishes that.
             StorageError: the same, where the file cannot be rewritten (a full disk).
         """
-        with self._connections.write() as db:
+        with self._writing_rows() as db:
             clause, parameters = present(db, where)
             columns = "label, namespace, id, session_id, content"
             rows = db.execute(f"SELECT {columns} FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)

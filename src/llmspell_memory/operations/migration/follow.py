@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from llmspell_memory.backends.notes import read_note
+from llmspell_memory.backends.notes import era_of, read_note
 from llmspell_memory.errors import ConfigError, InputError, SpaceChangedError
 from llmspell_memory.types import Filter, json
 
@@ -45,7 +45,7 @@ class Follower:
         source: is read alone; may be written meanwhile by others. A `ScopedBackend`, too.
         target: of the same embedding space, unless `prepare` makes vectors of its own.
         note: name of the note in the target that keeps the position: a JSON object of "source" (the store's id),
-            "namespace", "position", "clean", "state", and what `record` was given.
+            "namespace", "position", "era", "clean", "state", and what `record` was given.
         batch: rows read at a time.
         state: in the note, until `record` is given another.
         start: where to begin when the note knows no position: after this number of the source's. Up to it the target
@@ -115,6 +115,8 @@ class Follower:
 
     def record(self, **fields: Any) -> None:
         """Put fields into the note, durable on return; one that is None is taken out."""
+        if "position" in fields:
+            fields["era"] = era_of(self.source, fields["position"])
         known = {name: value for name, value in (self._fields | fields).items() if value is not None}
         self.target.write_note(self._note, stdlib_json.dumps(known))
         self._fields = known
@@ -173,12 +175,14 @@ class Follower:
     def _begin(self) -> None:
         """Go on from the position in the note, if the source has got so far; else compare from the first number on.
 
-        A source with lower numbers is a backup that was put back.
+        A source with lower numbers is a backup that was put back, and so is one whose number at that position is not
+        the one that was read.
         """
         noted = self._fields.get("position")
+        put_back = self._fields.get("era") not in (None, era_of(self.source, self.position))
         if noted is None and self._start:
             self._fields |= {"position": self._start, "clean": self._start}
-        elif noted is None or not 0 <= noted <= last_number(self.source):
+        elif noted is None or put_back or not 0 <= noted <= last_number(self.source):
             self.record(position=_NOWHERE)
             self._compare()
             self._fields["position"] = 0
