@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -92,6 +94,13 @@ class MemoryConfig:
         if self.path is not None:
             object.__setattr__(self, "path", _checked_path(self.path))
 
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Return how it is made again from a pickle: with `hnsw` left out, if it was."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        if not self.hnsw_chosen:
+            del given["hnsw"]
+        return partial(type(self), **given), ()
+
     @property
     def hnsw_chosen(self) -> bool:
         """Whether `hnsw` was given; otherwise what tuning has recorded in the store comes before it."""
@@ -117,7 +126,7 @@ class MemoryConfig:
 
     def with_hnsw_config(self, hnsw: HNSWConfig) -> Self:
         """Return a copy with these parameters of the HNSW index, whatever tuning has recorded in the store."""
-        return replace(self, hnsw=hnsw)
+        return replace(self, hnsw=copy(hnsw))  # the default of another configuration is a choice here
 
     def with_path(self, path: str | os.PathLike[str] | None) -> Self:
         """Return a copy that keeps its rows in the file `path`, or in RAM when None."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import logging
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -385,6 +387,10 @@ class TestApplying:
         assert not dataclasses.replace(plain, warm=True).hnsw_chosen
         assert plain.with_hnsw_config(HNSWConfig()).with_warm(True).hnsw_chosen
         assert MemoryConfig(hnsw=HNSWConfig()).hnsw_chosen
+        assert plain.with_hnsw_config(MemoryConfig().hnsw).hnsw_chosen
+        for given in (MemoryConfig(warm=False), MemoryConfig(warm=False, hnsw=HNSWConfig())):
+            for made in (pickle.loads(pickle.dumps(given)), copy.deepcopy(given), copy.copy(given)):  # noqa: S301
+                assert (made, made.with_warm(True).hnsw_chosen) == (given, given.hnsw_chosen)
         assert plain == plain.with_hnsw_config(HNSWConfig())
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"hnsw": {"m": 0}}', '{"hnsw": 3, "space": 1}'])
