@@ -24,8 +24,6 @@ _BUCKETS: Final = (_TOP - _BITS + 1) << _BITS
 _BOUNDS: Final = tuple(range(12, 35))
 """Powers of two of nanoseconds, 4 µs to 17 s, at which `LatencyStats.buckets` counts: edges of buckets, so exact."""
 
-_LAST_EDGE: Final = 1 << _TOP
-
 _quiet: Final[set[int]] = set()
 """Threads whose searches are nobody's but the library's own, and are not recorded."""
 
