@@ -94,7 +94,12 @@ def test_questions_may_be_given(filled: Invoke, db: Path, fast: Path, tmp_path: 
     questions.write_text("\n", encoding="utf-8")
     result = filled("rollout", db, fast, "--queries", questions)
     assert result.exit_code == 1
-    assert "no line with a question" in result.output
+    assert "holds no query" in result.output
+    questions.write_text('{"query": "what is\u2028my dog called?"}\n', encoding="utf-8-sig")
+    told = document(filled("rollout", db, fast, "--queries", questions, "-k", "2", *LENIENT, "--json"))
+    assert told["queries"] == 3
+    result = filled("--db", "other.db", "--provider", "local", "rollout", db, fast, "--queries", questions)
+    assert f"{db} holds vectors of hashing" in result.output
 
 
 def test_what_makes_no_sense_is_refused(filled: Invoke, db: Path, fast: Path, tmp_path: Path) -> None:

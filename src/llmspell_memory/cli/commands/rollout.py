@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,7 @@ from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.cli import options
 from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.providers import provider_for
+from llmspell_memory.cli.questions import questions_in
 from llmspell_memory.cli.render import console, facts, one_line, print_json
 from llmspell_memory.cli.settings import Settings
 from llmspell_memory.embeddings import EmbeddingService
@@ -42,7 +43,8 @@ def rollout(
         options.View, typer.Option("--view", help="What searches the candidate; the primary is searched exactly.")
     ] = options.View.HNSW,
     queries: Annotated[
-        Path | None, typer.Option("--queries", metavar="FILE", help="Compare answers to these questions, one a line.")
+        Path | None,
+        typer.Option("--queries", metavar="FILE", help="Compare answers to these texts, one a line or JSONL."),
     ] = None,
     sample: Annotated[
         int,
@@ -68,16 +70,17 @@ def rollout(
     Exit code 1 when --promote is asked and the bar is not met. --json prints {"state": …, "serving": …, "lag": …,
     "queries": …, "recall": …, "interval": […], "primary": {"p50": …, …}, "candidate": {…}, "missing": […], …}.
     """
-    settings = options.settings_of(ctx)
+    settings = replace(options.settings_of(ctx), db=primary)
     act = _act(promote=promote, rollback=rollback, status=status)
-    number = len(_lines(queries)) if queries is not None else sample
+    asked = None if queries is None else questions_in(queries)
+    number = sample if asked is None else len(asked)
     bar = Bar(recall=recall, p95_ratio=p95_ratio, queries=number or _DEFAULT.queries, errors=0)
     begun = act in {_Act.STATUS, _Act.ROLLBACK}  # otherwise it may begin with this
     with _stores(primary, candidate, view, make=not begun) as (one, other):
         report = Rollout.recorded(one, other, bar=bar) if begun else None
         if act is not _Act.STATUS and (report is not None or not begun):
             with closing(Rollout(one, other, share=0.0, bar=bar, automatic=False)) as opened:
-                vectors = [] if act is _Act.ROLLBACK else _vectors(opened, settings, queries, sample)
+                vectors = [] if act is _Act.ROLLBACK else _vectors(opened, settings, asked, sample)
                 report = _done(opened, act, vectors, k, quiet=as_json)
     if report is None:
         raise InputError(f"there is no rollout between {primary} and {candidate}")
@@ -106,11 +109,11 @@ def _stores(
             yield one, other
 
 
-def _vectors(opened: Rollout, settings: Settings, queries: Path | None, sample: int) -> list[Vector]:
+def _vectors(opened: Rollout, settings: Settings, asked: list[str] | None, sample: int) -> list[Vector]:
     """Return what to search for: the questions' vectors, or those of entries drawn at random, the same each time."""
-    if queries is not None:
+    if asked is not None:
         service = EmbeddingService(provider_for(opened.space, settings), metric=opened.space.metric)
-        return [service.embed_one(line, kind="query") for line in _lines(queries)]
+        return [service.embed_one(line, kind="query") for line in asked]
     entries = opened.count(Filter())
     drawn = np.random.default_rng(_SEED).permutation(entries)[:sample]
     wanted = frozenset(drawn.tolist())
@@ -120,17 +123,6 @@ def _vectors(opened: Rollout, settings: Settings, queries: Path | None, sample: 
         if number in wanted and entry.embedding is not None
     ]
     return [found[number % len(found)] for number in range(sample)] if found else []
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{path} has no line with a question")
-    return lines
 
 
 def _done(opened: Rollout, act: _Act | None, vectors: list[Vector], k: int, *, quiet: bool) -> RolloutReport:

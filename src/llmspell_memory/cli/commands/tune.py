@@ -1,6 +1,5 @@
 """`tune` and `advise`: which parameters this data wants, and whether it wants an index at all."""
 
-import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +12,14 @@ from llmspell_memory.cli import options
 from llmspell_memory.cli.chart import chart
 from llmspell_memory.cli.opening import open_to_advise, open_to_tune
 from llmspell_memory.cli.progress import progress
+from llmspell_memory.cli.questions import questions_in
 from llmspell_memory.cli.render import console, one_line, print_json, table
-from llmspell_memory.errors import InputError
 from llmspell_memory.operations import Advice, TuneReport, checked_plot
 from llmspell_memory.operations.tuning import advice
 from llmspell_memory.operations.tuning import report as tune_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_LONGEST = 1_000_000
-"""Characters of a line of queries; more is no question."""
 
 
 def tune(
@@ -67,7 +63,7 @@ def tune(
     settings = options.settings_of(ctx)
     if plot is not None:
         checked_plot(plot)
-    asked = None if queries is None else _texts(queries)
+    asked = None if queries is None else questions_in(queries)
     with open_to_tune(settings, embeds=asked is not None) as memory, _progress(quiet=as_json) as tell:
         report = memory.tune(
             target_recall=target_recall,
@@ -112,40 +108,6 @@ def advise(
 def _progress(*, quiet: bool) -> "Iterator[Callable[[str, int, int], None]]":
     with progress("measuring", quiet=quiet) as done:
         yield lambda what, finished, total: done(finished, what=what, total=total)
-
-
-def _texts(path: Path) -> list[str]:
-    """Return the queries of a file: of each line its text, or what a JSON object has under "query" or "content".
-
-    Raises:
-        InputError: the file cannot be read, or a line is no query; names the line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from error
-    found = [_text(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    queries = [text for text in found if text is not None]
-    if not queries:
-        raise InputError(f"{path} holds no query")
-    return queries
-
-
-def _text(line: str, where: str) -> str | None:
-    if len(line) > _LONGEST:
-        raise InputError(f"{where}: a query of more than {_LONGEST:,} characters")
-    if not line.lstrip().startswith("{"):
-        return line.strip()
-    try:
-        read = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: begins like a JSON object and is none: {error}") from error
-    if "llmspell_memory" in read:
-        return None  # the first line of an export
-    text = read.get("query", read.get("content"))
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f'{where}: has no text under "query" or "content"')
-    return text
 
 
 def _print_tune(report: TuneReport) -> None:
