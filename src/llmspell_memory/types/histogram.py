@@ -24,9 +24,6 @@ _BUCKETS: Final = (_TOP - _BITS + 1) << _BITS
 _BOUNDS: Final = tuple(range(12, 35))
 """Powers of two of nanoseconds, 4 µs to 17 s, at which `LatencyStats.buckets` counts: edges of buckets, so exact."""
 
-_quiet: Final[set[int]] = set()
-"""Threads whose searches are nobody's but the library's own, and are not recorded."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyStats:
@@ -158,9 +155,10 @@ class Both(Histogram):
 
 
 class _Spent(threading.local):
-    """What a thread's search has spent in the index so far."""
+    """What a thread's search has spent in the index so far, and whether its searches are recorded."""
 
     ns = 0
+    recorded = True
 
 
 in_index: Final = _Spent()
@@ -180,7 +178,7 @@ class SearchParts:
     def whole_took(self, ns: int) -> None:
         """Record this thread's search, which took `ns` as a whole: what the index did not take was spent on rows."""
         index, in_index.ns = in_index.ns, 0
-        if not (_quiet and threading.get_ident() in _quiet):
+        if in_index.recorded:
             self._index.record(index)
             self._rows.record(ns - index)
 
@@ -192,9 +190,8 @@ class SearchParts:
 @contextmanager
 def unrecorded() -> Iterator[None]:
     """Leave what this thread searches out of the parts of searches: it is no search of the user's."""
-    thread = threading.get_ident()
-    _quiet.add(thread)
+    before, in_index.recorded = in_index.recorded, False
     try:
         yield
     finally:
-        _quiet.discard(thread)
+        in_index.recorded = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -111,3 +112,30 @@ def test_parts_of_a_search_add_up() -> None:
     told = parts.snapshot()
     assert [told[name].count for name in ("search.index", "search.rows")] == [3, 3]
     assert told["search.index"].seconds == 6e-6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no forks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks beside threads
+def test_a_fork_records_whatever_threads_there_were() -> None:
+    """A thread that was left out is none of those in a forked process, though one may get its number."""
+    begun, end = threading.Event(), threading.Event()
+
+    def stay_out() -> None:
+        with unrecorded():
+            begun.set()
+            end.wait()
+
+    outside = threading.Thread(target=stay_out)
+    outside.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        parts = SearchParts()
+        searchers = [threading.Thread(target=parts.whole_took, args=(1_000,)) for _ in range(8)]
+        for one in searchers:
+            one.start()
+            one.join()
+        os._exit(parts.snapshot()["search.rows"].count != len(searchers))
+    end.set()
+    outside.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
