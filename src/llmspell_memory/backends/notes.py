@@ -7,10 +7,16 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.types import Identity
 
 MIGRATION: Final = "migration"
 ROLLBACK: Final = "rollback"
+KEPT: Final = "rollback-kept"
+"""Identities of rows that a rollback has left alone, since they did not come from the store it brings back."""
+
 ERAS: Final = "eras"
 """Of a file: pairs of the first number that was written after each opening of it, and something random."""
 
@@ -54,6 +60,16 @@ def with_era(text: str | None, first: int) -> str:
     """Return the note of a store that is written to for the first time since it was opened, at this number."""
     known = (fields_of(text) or {}).get("eras", [])
     return json.dumps({"eras": [*known, [first, secrets.token_hex(4)]][-_ERAS:]})
+
+
+def with_names(name: str, text: str, there: Callable[[Identity], bool]) -> str:
+    """Return a note with those identities alone of which there still is a row: the others may be forgotten."""
+    value = json.loads(text)
+    names = value if name == KEPT else value.get("writing")
+    if not names:
+        return text
+    left = [[namespace, one] for namespace, one in names if there((tuple(namespace), one))]
+    return json.dumps(left if name == KEPT else value | {"writing": left})
 
 
 def unfinished(backend: EpisodicBackend) -> str | None:

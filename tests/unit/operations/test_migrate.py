@@ -23,7 +23,7 @@ from llmspell_memory import (
     InputError,
 )
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
-from llmspell_memory.backends.notes import read_note
+from llmspell_memory.backends.notes import KEPT, read_note
 from llmspell_memory.backends.sqlite.connection import connect
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import MigrationPlan, check, migrate, rollback
@@ -558,6 +558,23 @@ def test_what_the_old_store_got_meanwhile_is_kept(
     again = rollback(new, source)
     assert again.verified
     assert set(again.kept) == kept, "kept once is kept always, as long as it differs"
+
+
+def test_what_is_forgotten_is_named_in_no_note(tmp_path: Path) -> None:
+    """What a rollback kept and is then forgotten leaves no id in the old store's file; the others stay kept."""
+    old, new = (SQLiteBackend(tmp_path / name, SPACE) for name in ("old.db", "new.db"))
+    old.add([row(number) for number in range(20)])
+    migrate(old, new)
+    secret, other = row(800).changed(id="the-name-of-a-secret"), row(801)
+    old.add([secret, other])
+    assert len(rollback(new, old).kept) == 2
+    assert "the-name-of-a-secret" in (old.read_note(KEPT) or "")
+    old.forget(Filter(ids=frozenset(["the-name-of-a-secret"])))
+    assert set(rollback(new, old).kept) == {(other.namespace, other.id)}
+    new.close()
+    old.close()
+    for path in tmp_path.glob("old.db*"):
+        assert b"the-name-of-a-secret" not in path.read_bytes()
 
 
 def test_what_the_old_store_lost_meanwhile_comes_back(

@@ -12,12 +12,13 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
-from llmspell_memory.backends.notes import ERAS, with_era
+from llmspell_memory.backends.notes import ERAS, KEPT, ROLLBACK, with_era, with_names
 from llmspell_memory.backends.sqlite.connection import Connections, translated
 from llmspell_memory.backends.sqlite.feed import last_seq, take_seqs
 from llmspell_memory.backends.sqlite.figures import row_figures
 from llmspell_memory.backends.sqlite.rows import (
     moment,
+    packed_namespace,
     packed_vector,
     to_entry,
     to_row,
@@ -27,6 +28,7 @@ from llmspell_memory.backends.sqlite.rows import (
 from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
 from llmspell_memory.backends.sqlite.space_view import PAGE, SpaceView, Wanted, present
 from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside, drop_outdated, vector_tables
+from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
 from llmspell_memory.types import BackendStats, Erased, RowChanges, SessionSummary
@@ -39,7 +41,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from llmspell_memory.backends.view import Index
-    from llmspell_memory.types import Durability, EmbeddingSpace, EpisodicEntry, Filter, Hit, HNSWConfig, Matrix, Vector
+    from llmspell_memory.types import (
+        Durability,
+        EmbeddingSpace,
+        EpisodicEntry,
+        Filter,
+        Hit,
+        HNSWConfig,
+        Identity,
+        Matrix,
+        Vector,
+    )
     from llmspell_memory.types.arrays import Labels
 
 logger = logging.getLogger(__name__)
@@ -280,12 +292,20 @@ class SQLiteBackend:
             self._drop(db, [row[0] for row in rows])
             with told_as_damage(self._path):
                 erased = [Erased(unpacked_namespace(namespace), *rest) for _, namespace, *rest in rows]
+            self._forget_names(db)
             db.execute("DELETE FROM snapshots")
-            db.execute(self._using.sql.forget_names)
             token = secrets.randbits(62) | 1
             db.execute("UPDATE state SET erasing = ?", (token,))
         self._erase(token)
         return erased
+
+    def _forget_names(self, db: sqlite3.Connection) -> None:
+        """Leave no id of what was deleted, neither in tombstones nor in notes."""
+        db.execute(self._using.sql.forget_names)
+        notes = db.execute("SELECT name, text FROM notes WHERE name IN (?, ?)", (KEPT, ROLLBACK)).fetchall()
+        for name, text in notes:
+            left = with_names(name, text, partial(_has, db))
+            db.execute("UPDATE notes SET text = ? WHERE name = ?", (left, name))
 
     def _erase(self, token: int, *, wait: float | None = None) -> None:
         """Rewrite every file that may hold what was deleted; then, if nobody has deleted more meanwhile, it is done."""
@@ -406,3 +426,8 @@ class SQLiteBackend:
             self._using.save_index(closing=True)
         if self._connections.close():  # in a forked process, the locks of the others may be held for ever
             self._using.release()
+
+
+def _has(db: sqlite3.Connection, identity: Identity) -> bool:
+    namespace, name = identity
+    return db.execute(Statements.has, (name, packed_namespace(namespace))).fetchone() is not None

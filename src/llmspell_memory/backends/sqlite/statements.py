@@ -55,6 +55,7 @@ class Statements:
     bury = (
         "INSERT INTO tombstones (seq, label, namespace, id) SELECT ?, label, namespace, id FROM entries WHERE label = ?"
     )
+    has = "SELECT 1 FROM entries WHERE id = ? AND namespace = ?"
     forget_names = "UPDATE tombstones SET namespace = NULL, id = NULL WHERE id IS NOT NULL"
     gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
     buried = "SELECT seq, namespace, id FROM tombstones WHERE seq > ? ORDER BY seq LIMIT ?"

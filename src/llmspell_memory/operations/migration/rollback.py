@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json as stdlib_json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmspell_memory.backends.notes import MIGRATION, ROLLBACK, UNFINISHED, read_note
+from llmspell_memory.backends.notes import KEPT, MIGRATION, ROLLBACK, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
 from llmspell_memory.operations.migration.follow import Follower, about, check_pair, found, last_number, missing, same
 from llmspell_memory.operations.migration.migrate import Pair, Run, name_of, noted
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.migration.report import MigrationReport, Progress
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EpisodicEntry, Identity, RowChanges
-
-_KEPT: Final = "rollback-kept"
 
 
 def rollback(
@@ -173,7 +171,7 @@ class Kept:
         self, source: EpisodicBackend, target: EpisodicBackend, link: Link, begun: dict[str, Any] | None
     ) -> None:
         self._source, self._target = source, target
-        noted = stdlib_json.loads(target.read_note(_KEPT) or "[]")
+        noted = stdlib_json.loads(target.read_note(KEPT) or "[]")
         # What an earlier rollback kept is kept still, unless it has become the same in both.
         self.names: set[Identity] = set(self._different([(tuple(namespace), name) for namespace, name in noted]))
         self.cursor: int = begun["cursor"] if begun else link.target
@@ -198,7 +196,7 @@ class Kept:
             self.names |= set(self._different(names.difference(but, self.names)))
             self.cursor = batch.reached
         if len(self.names) > before:
-            self._target.write_note(_KEPT, stdlib_json.dumps(sorted(self.names)))
+            self._target.write_note(KEPT, stdlib_json.dumps(sorted(self.names)))
         return self.cursor
 
 
