@@ -304,7 +304,10 @@ class DefaultMemoryManager:
 
         Raises:
             InputError: there are none of that space, or it is the one in use.
+            ConfigError: this memory is a scope.
         """
+        if self._backend.namespace:
+            raise ConfigError("a scope cannot drop vectors of the store it shares with others; use the whole memory")
         kept = [one.space for one in self._backend.stats().beside]
         if space not in kept:
             names = ", ".join(map(str, kept)) or "none"

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import LatencyStats, MemoryStats, RecallEstimate, RecallStats
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Of an HTTP answer with this text."""
-
 _PREFIX: Final = "llmspell_memory_"
 _PART: Final = "search."
 

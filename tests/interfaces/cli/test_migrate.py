@@ -301,3 +301,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("options", [["--view", "hnsw"], ["--reembed"]])
+def test_what_a_file_cannot_take_is_refused(filled: Invoke, db: Path, options: list[str]) -> None:
+    """A file has no index and no embedding model: options for those are a mistake, and nothing is written."""
+    target = db.with_name("entries.jsonl")
+    result = filled("migrate", db, target, *options)
+    assert result.exit_code == 2
+    assert not target.exists()

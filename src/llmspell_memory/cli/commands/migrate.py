@@ -57,6 +57,8 @@ def migrate(
     "seconds": {…}, "steps": […], …}.
     """
     hnsw = HNSWConfig() if view is options.View.HNSW else None
+    if is_file_name(target) and (hnsw or reembed):
+        raise typer.BadParameter("--view and --reembed are for stores; a file takes the vectors that there are")
     moved = Moved(source=source, target=target, settings=options.settings_of(ctx), hnsw=hnsw, reembed=reembed)
     if dry_run:
         _tell_plan(_planned(moved, batch=batch, verify=verify), as_json=as_json)

@@ -120,7 +120,8 @@ class FileRows:
         if self.space not in (None, target.space):
             raise InputError(
                 f"the file holds vectors of {self.space}, the target those of {target.space}, and the two cannot be "
-                "compared. Make the target with the same provider and model, or embed the texts anew (reembed=True)"
+                "compared. Make the target with the same provider and model, or embed the texts anew: "
+                "--reembed, in Python reembed=True"
             )
 
     def lines(self) -> Iterator[EpisodicEntry]:

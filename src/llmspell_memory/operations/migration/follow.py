@@ -283,7 +283,8 @@ def check_pair(source: EpisodicBackend, target: EpisodicBackend, *, same_space: 
     if same_space and source.space != target.space:
         raise InputError(
             f"the source holds vectors of {source.space}, the target those of {target.space}, and the two cannot be "
-            "compared. Make the target with the source's provider and model, or embed the texts anew (reembed=True)"
+            "compared. Make the target with the source's provider and model, or embed the texts anew: "
+            "--reembed, in Python reembed=True"
         )
 
 

@@ -250,6 +250,8 @@ class SpacesContract:
             manager.reembed(former)
         with pytest.raises(ConfigError, match="scope"):
             manager.scoped("acme").reembed(EmbeddingService(Watched()))
+        with pytest.raises(ConfigError, match="scope"):
+            manager.scoped("acme").drop_space(EmbeddingService(Watched()).space)
         with pytest.raises(InputError, match="none"):
             manager.drop_space(EmbeddingService(Watched()).space)
         with pytest.raises(InputError, match="sample"):
