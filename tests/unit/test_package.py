@@ -136,7 +136,9 @@ def test_public_names_are_listed_and_there() -> None:
 
 PROBE = """
 import json, sys, threading, time
+start = time.process_time()
 import numpy
+measure = time.process_time() - start
 before = set(sys.modules)
 opened = []
 sys.addaudithook(lambda event, args: opened.append([event, str(args[0])]) if event in {
@@ -146,23 +148,23 @@ start = time.process_time()
 import llmspell_memory
 spent = time.process_time() - start
 print(json.dumps({
-    "seconds": spent, "opened": opened, "threads": threading.active_count(),
+    "times_numpy": spent / measure, "opened": opened, "threads": threading.active_count(),
     "modules": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
 }))
 """
 
 
 def test_importing_is_quick_and_does_nothing() -> None:
-    """Under 120 ms of CPU beyond numpy; no file written, no socket, no thread, no optional dependency loaded."""
+    """Not twice the CPU of importing numpy, which it needs; no file written, no socket, no thread, nothing optional."""
     runs = []
-    for _ in range(40):  # other work on the machine only adds to the time, so the quickest run is the import's own
+    for _ in range(40):  # numpy, imported just before, tells how quick the machine is at this moment
         out = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, check=True, text=True).stdout
         runs.append(json.loads(out))
-        if runs[-1]["seconds"] < 0.120:
+        if runs[-1]["times_numpy"] < 2:
             break
         time.sleep(0.2)
-    best = min(runs, key=lambda run: run["seconds"])
-    assert best["seconds"] < 0.120, best
+    best = min(runs, key=lambda run: run["times_numpy"])
+    assert best["times_numpy"] < 2, best
     assert best["opened"] == []
     assert best["threads"] == 1
     assert not OPTIONAL & set(best["modules"])

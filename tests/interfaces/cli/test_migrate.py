@@ -275,7 +275,12 @@ def test_interrupted_it_says_that_the_same_command_goes_on(tmp_path: Path, db: P
     options = ["--provider", "hashing", "--dimensions", "64"]
     command = [str(PROGRAM), *options, "migrate", str(file), str(db), "--batch", "20"]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=kept) as process:
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=kept)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    with process:
         wait_for(lambda: db.exists() and begun(db))
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
