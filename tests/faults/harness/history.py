@@ -91,6 +91,13 @@ def service_of(path: Path) -> EmbeddingService:
     return next(one for one in SERVICES if recorded is None or one.space == recorded[1])
 
 
+def number_in_use(path: Path) -> int:
+    """Return the number of the space that a store is in."""
+    with closing(connect_to_look(path)) as db:
+        number: int = db.execute("SELECT space FROM state").fetchone()[0]
+    return number
+
+
 def vector_of(name: str, version: int, service: EmbeddingService) -> Vector:
     vector: Vector = service.embed([text_of(name, version)])[0]
     return vector
