@@ -229,7 +229,7 @@ class EpisodicMemory:
         return ForgetReceipt(
             where=where,
             entries=len(erased),
-            ids=tuple((one.namespace, one.id) for one in erased),
+            ids=tuple(one.identity for one in erased),
             sessions=len({(one.namespace, one.session_id) for one in erased}),
             texts=len(texts),
             began=began,

@@ -20,7 +20,7 @@ import pytest
 
 from llmspell_memory.backends.notes import read_note
 from llmspell_memory.operations import check
-from llmspell_memory.operations.migration.follow import same
+from llmspell_memory.types.entry import same
 from tests.faults.harness.history import ALL, told
 from tests.faults.harness.mover import Job, Scribe, made, opened
 from tests.faults.harness.writers import ROOT, Writers, compiled

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from llmspell_memory.cli.render import facts, one_line, path_of, size, table
+from llmspell_memory.cli.render import facts, one_line, path_of, table
+from llmspell_memory.types.text import bytes_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
         ("changes", f"{figures['seq']:,}{'' if rate is None else f' ({rate})'}"),
         ("provider", one_line("/".join(part for part in (space["provider"], space["model"]) if part))),
         ("vectors", f"{space['dimensions']} dimensions, {space['metric']}"),
-        ("on disk", f"{size(figures['disk_bytes'])}{_each(figures['disk_bytes_per_entry'])}"),
+        ("on disk", f"{bytes_told(figures['disk_bytes'])}{_each(figures['disk_bytes_per_entry'])}"),
     ]
     lines += [("kept beside", _beside(one)) for one in figures["beside"]]
     if figures["unfinished"]:
@@ -120,7 +121,7 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
     if index is not None:
         lines += [
             ("index", f"{index['kind']}, built in {index['build_seconds']:.3f} s"),
-            ("in memory", f"{size(index['memory_bytes'])}{_each(index['memory_bytes_per_entry'])}"),
+            ("in memory", f"{bytes_told(index['memory_bytes'])}{_each(index['memory_bytes_per_entry'])}"),
         ]
     elif probe is None:
         lines += [("index", "built in memory at the first search of a process (see --index, --probe)")]

@@ -67,15 +67,6 @@ def path_of(namespace: tuple[str, ...]) -> str:
     return one_line(" / ".join(namespace))
 
 
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:  # noqa: PLR2004 (the unit's own)
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
 def entry_count(count: int) -> str:
     """Return a number of entries for people."""
     return "1 entry" if count == 1 else f"{count:,} entries"

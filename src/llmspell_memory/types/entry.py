@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmspell_memory.types.arrays import Vector
+    from llmspell_memory.types.changes import Identity
     from llmspell_memory.types.json import JSON
 
 
@@ -75,6 +76,11 @@ class EpisodicEntry:
             own.flags.writeable = False
             put(self, "embedding", own)
 
+    @property
+    def identity(self) -> Identity:
+        """What it is known by: its namespace and its id."""
+        return self.namespace, self.id
+
     def changed(self, **fields: Any) -> EpisodicEntry:
         """Return the same entry with other values in `fields`, which were checked before (see `restore`)."""
         entry = _Draft(*_values(self))
@@ -120,6 +126,15 @@ def own(entry: EpisodicEntry) -> EpisodicEntry:
     copy.metadata = json.copied(entry.metadata)
     copy.__class__ = EpisodicEntry
     return copy  # type: ignore[no-any-return]
+
+
+def same(left: EpisodicEntry, right: EpisodicEntry) -> bool:
+    """Say whether two rows are equal in every field, their vectors to the bit."""
+    if left != right or json.canonical(left.metadata) != json.canonical(right.metadata):  # to Python, 1 equals true
+        return False
+    if left.embedding is None or right.embedding is None:
+        return left.embedding is right.embedding
+    return left.embedding.tobytes() == right.embedding.tobytes()
 
 
 @dataclass(frozen=True, slots=True)

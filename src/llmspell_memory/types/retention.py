@@ -10,6 +10,7 @@ from llmspell_memory.errors import ConfigError
 from llmspell_memory.types.text import checked_namespace
 
 if TYPE_CHECKING:
+    from llmspell_memory.types.changes import Identity
     from llmspell_memory.types.filter import Filter
 
 
@@ -82,6 +83,11 @@ class Erased(NamedTuple):
     id: str
     session_id: str
     content: str
+
+    @property
+    def identity(self) -> Identity:
+        """What it was known by: its namespace and its id."""
+        return self.namespace, self.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

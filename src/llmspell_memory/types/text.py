@@ -58,3 +58,12 @@ def checked_namespace(value: object, *, name: str = "namespace") -> tuple[str, .
     if isinstance(value, str) or not isinstance(value, tuple | list):
         raise InputError(f'{name} must be a tuple of texts such as ("acme", "alice"), got {type(value).__name__}')
     return tuple(checked_text(segment, name=f"a segment of {name}") for segment in value)
+
+
+def bytes_told(count: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004 (the unit's own)
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -18,7 +18,7 @@ from llmspell_memory import Filter, HNSWConfig
 from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.notes import read_note
 from llmspell_memory.backends.sqlite.connection import connect
-from llmspell_memory.operations.migration.follow import same
+from llmspell_memory.types.entry import same
 from tests.interfaces.cli.conftest import PROGRAM, Invoke
 from tests.interfaces.cli.test_commands import document
 

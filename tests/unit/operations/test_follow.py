@@ -23,7 +23,7 @@ from llmspell_memory import (
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.backends.notes import read_note
 from llmspell_memory.operations import Follower
-from llmspell_memory.operations.migration.follow import same
+from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

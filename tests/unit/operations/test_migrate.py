@@ -27,7 +27,7 @@ from llmspell_memory.backends.notes import KEPT, read_note
 from llmspell_memory.backends.sqlite.connection import connect
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import MigrationPlan, check, migrate, rollback
-from llmspell_memory.operations.migration.follow import same
+from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

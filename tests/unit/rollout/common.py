@@ -10,7 +10,7 @@ import numpy as np
 
 from llmspell_memory import EmbeddingSpace, EpisodicEntry, Filter
 from llmspell_memory.operations import Bar
-from llmspell_memory.operations.migration.follow import same
+from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable

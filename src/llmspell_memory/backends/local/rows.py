@@ -174,7 +174,7 @@ class Rows:
         """Delete an entry, and return it."""
         entry = self._remove(label)
         self._drop_beside(label)
-        self._names[label] = entry.namespace, entry.id
+        self._names[label] = entry.identity
         self._note(label)
         return entry
 

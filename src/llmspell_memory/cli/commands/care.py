@@ -10,11 +10,12 @@ from rich.text import Text
 from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import service_to_repair
 from llmspell_memory.cli.progress import progress
-from llmspell_memory.cli.render import console, entry_count, facts, one_line, path_of, print_json, size, table
+from llmspell_memory.cli.render import console, entry_count, facts, one_line, path_of, print_json, table
 from llmspell_memory.operations import BackupReport, CheckReport, RepairReport
 from llmspell_memory.operations import backup as back_up
 from llmspell_memory.operations import check as look_through
 from llmspell_memory.operations import repair as make_anew
+from llmspell_memory.types.text import bytes_told
 
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="The new store; there must be none yet.")]
 
@@ -38,7 +39,7 @@ def backup(
     if as_json:
         print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
     else:
-        typer.echo(f"copied {entry_count(report.entries)} to {one_line(str(file))} ({size(report.bytes)})")
+        typer.echo(f"copied {entry_count(report.entries)} to {one_line(str(file))} ({bytes_told(report.bytes)})")
 
 
 def check(

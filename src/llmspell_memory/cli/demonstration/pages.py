@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from llmspell_memory.cli.demonstration.measure import K
-from llmspell_memory.cli.render import hit_object, minute, one_line, size, table
+from llmspell_memory.cli.render import hit_object, minute, one_line, table
+from llmspell_memory.types.text import bytes_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def views_page(views: Sequence[ViewFigures]) -> Iterator[RenderableType]:
             f"{one.p95_us:,.0f}",
             f"{one.runs:,}",
             f"{one.build_ms:,.1f}",
-            size(one.memory_bytes),
+            bytes_told(one.memory_bytes),
         )
     yield shown
     yield Text("A run is one search by vector for 10 entries, reading their rows from the file included.")

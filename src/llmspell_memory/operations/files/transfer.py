@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from llmspell_memory.errors import ConfigError, SchemaError
+from llmspell_memory.errors import SchemaError
+from llmspell_memory.operations.batches import batched, check_batch
 from llmspell_memory.operations.files.jsonl import entry_line, header_line
-from llmspell_memory.types import Filter, json
+from llmspell_memory.types import Filter
+from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -122,12 +123,10 @@ def import_entries(
         EpisodicError: an entry could not be read, embedded or stored. Earlier batches are stored, as a note on the
             error says; the import can be repeated, and goes on where it stopped.
     """
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ConfigError(f"batch must be a positive integer, got {batch!r}")
+    check_batch(batch)
     total = _Tally()
-    left = iter(entries)
     try:
-        while some := list(itertools.islice(left, batch)):
+        for some in batched(entries, batch):
             _store(memory, some, total)
             if on_progress:
                 on_progress(total.read)
@@ -154,18 +153,18 @@ class _Tally:
 def _store(memory: EpisodicMemory, batch: list[EpisodicEntry], total: _Tally) -> None:
     entries = [entry.within(memory.namespace) for entry in batch]
     known = {
-        (entry.namespace, entry.id): entry
+        entry.identity: entry
         for entry in memory.scan(Filter(ids=frozenset(entry.id for entry in entries), expired=None))
     }
     fresh, new = [], 0
     for entry in entries:
-        old = known.get((entry.namespace, entry.id))
+        old = known.get(entry.identity)
         merged = entry if old is None else _merged(entry, old)
         if old is not None and _same(merged, old):
             continue
         fresh.append(merged)
         new += old is None
-        known[entry.namespace, entry.id] = merged
+        known[entry.identity] = merged
     if fresh:
         memory.add_many(fresh)
     total.read += len(entries)
@@ -183,8 +182,4 @@ def _merged(entry: EpisodicEntry, old: EpisodicEntry) -> EpisodicEntry:
 
 def _same(entry: EpisodicEntry, old: EpisodicEntry) -> bool:
     """Say whether nothing would change; an entry without a vector of its own takes the one that is there."""
-    if entry != old or json.canonical(entry.metadata) != json.canonical(old.metadata):  # to Python, 1 equals true
-        return False
-    if entry.embedding is None or old.embedding is None:
-        return True
-    return entry.embedding.tobytes() == old.embedding.tobytes()
+    return same(entry if entry.embedding is not None else entry.changed(embedding=old.embedding), old)

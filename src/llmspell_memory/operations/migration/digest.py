@@ -100,10 +100,10 @@ class Digest:
 
     def add(self, entry: EpisodicEntry) -> None:
         """Count a row."""
-        if self._spare and (entry.namespace, entry.id) in self._spare:
+        if self._spare and entry.identity in self._spare:
             return
         number = row_number(entry, vectors=self._vectors)
-        bucket = bucket_of((entry.namespace, entry.id))
+        bucket = bucket_of(entry.identity)
         self.rows += 1
         self.namespaces[entry.namespace] += 1
         self.sessions[identity_number(entry.namespace, entry.session_id)] += 1

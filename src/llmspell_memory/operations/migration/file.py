@@ -17,6 +17,7 @@ import numpy as np
 
 from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
+from llmspell_memory.operations.batches import batched
 from llmspell_memory.operations.files.formats import open_source
 from llmspell_memory.operations.files.jsonl import dumped, entry_line, header_line
 from llmspell_memory.operations.files.output import written_whole
@@ -142,7 +143,7 @@ class FileRows:
         def numbers() -> Iterator[int]:
             for entry in self.lines():
                 self.all_have_vectors &= entry.embedding is not None
-                yield identity_number(entry.namespace, entry.id)
+                yield identity_number(*entry.identity)
 
         names = np.fromiter(numbers(), np.uint64)
         _, first_from_behind = np.unique(names[::-1], return_index=True)
@@ -191,8 +192,8 @@ class _FileRun:
         """Put line after line, from where an earlier run has come to."""
         with timed(self.seconds, "copy"):
             left = itertools.islice(self._file.lines(), self.lines, None)
-            while some := list(itertools.islice(left, batch)):
-                last = {(entry.namespace, entry.id): entry for entry in some}
+            for some in batched(left, batch):
+                last = {entry.identity: entry for entry in some}
                 self.written += put(self._target, self._with_vectors(list(last.values())), space=self._space)
                 self.lines += len(some)
                 self._record(state=UNFINISHED)
@@ -200,9 +201,7 @@ class _FileRun:
 
     def _with_vectors(self, entries: list[EpisodicEntry]) -> list[EpisodicEntry]:
         """Embed the texts that come without a vector, all but those the target has already."""
-        bare: dict[Identity, EpisodicEntry] = {
-            (entry.namespace, entry.id): entry for entry in entries if entry.embedding is None
-        }
+        bare: dict[Identity, EpisodicEntry] = {entry.identity: entry for entry in entries if entry.embedding is None}
         if not bare:
             return entries
         there = found(self._target, bare)
@@ -218,9 +217,9 @@ class _FileRun:
             )
         if new and self._service is not None:
             made = self._service.embed([entry.content for entry in new])
-            vectors |= {(entry.namespace, entry.id): vector for entry, vector in zip(new, made, strict=True)}
+            vectors |= {entry.identity: vector for entry, vector in zip(new, made, strict=True)}
         return [
-            entry if entry.embedding is not None else entry.changed(embedding=vectors[entry.namespace, entry.id])
+            entry if entry.embedding is not None else entry.changed(embedding=vectors[entry.identity])
             for entry in entries
         ]
 
@@ -263,7 +262,7 @@ class _FileRun:
         if not names:
             return ()
         wanted = set(names)
-        ours = {name: one for one in self._file.rows() if (name := (one.namespace, one.id)) in wanted}
+        ours = {name: one for one in self._file.rows() if (name := one.identity) in wanted}
         theirs = found(self._target, names)
         told = (mismatch(name, ours.get(name), theirs.get(name), vectors=vectors) for name in names)
         return tuple(one for one in told if one is not None)

@@ -6,15 +6,16 @@ stands for, so a process that dies in between does a batch twice, which changes 
 
 from __future__ import annotations
 
-import itertools
 import json as stdlib_json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from llmspell_memory.backends.notes import era_of, read_note
-from llmspell_memory.errors import ConfigError, InputError, SpaceChangedError
-from llmspell_memory.types import Filter, json
+from llmspell_memory.errors import InputError, SpaceChangedError
+from llmspell_memory.operations.batches import batched, check_batch
+from llmspell_memory.types import Filter
+from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Prepare = Callable[[Sequence[EpisodicEntry]], Sequence[EpisodicEntry]]
 
-_NOBODY: Final = Filter(ids=frozenset[str]())
+NOBODY: Final = Filter(ids=frozenset[str]())
 """Matches nothing: to forget it erases what was deleted earlier."""
 
 _FAR: Final = 1 << 62
@@ -71,8 +72,7 @@ class Follower:
         spare: Collection[Identity] = (),
         prepare: Prepare | None = None,
     ) -> None:
-        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-            raise ConfigError(f"batch must be a positive integer, got {batch!r}")
+        check_batch(batch)
         check_pair(source, target, same_space=prepare is None)
         self.source = source
         self.target = target
@@ -198,8 +198,8 @@ class Follower:
         ours = Filter(namespace=self.source.namespace, expired=None)
         if last_number(self.target):  # otherwise it never held a row
             for rows in batched(self.target.scan(ours), self._batch):
-                self._delete(missing(self.source, [(entry.namespace, entry.id) for entry in rows]))
-            self.target.forget(_NOBODY)  # also what a delete before this, or a dead process, has left behind
+                self._delete(missing(self.source, [entry.identity for entry in rows]))
+            self.target.forget(NOBODY)  # also what a delete before this, or a dead process, has left behind
         self.record(clean=seq)
 
     def _apply(self, batch: RowChanges) -> None:
@@ -212,7 +212,7 @@ class Follower:
     def _put(self, entries: Iterable[EpisodicEntry]) -> None:
         put(
             self.target,
-            [entry for entry in entries if (entry.namespace, entry.id) not in self.spare],
+            [entry for entry in entries if entry.identity not in self.spare],
             prepare=self._prepare,
             space=self._target_space,
         )
@@ -236,12 +236,12 @@ def put(
     Raises:
         SpaceChangedError: the target is of another embedding space by now.
     """
-    known = found(target, [(entry.namespace, entry.id) for entry in entries])
+    known = found(target, [entry.identity for entry in entries])
     fresh: list[EpisodicEntry] = []
     new: list[EpisodicEntry] = []
     stale: list[Identity] = []
     for given in entries:
-        entry, old = given, known.get((given.namespace, given.id))
+        entry, old = given, known.get(given.identity)
         if old is None or old.content != given.content:
             new.append(given)
         elif prepare is not None:
@@ -249,11 +249,11 @@ def put(
         if old is not None and same(entry, old):
             continue
         if old is not None and old.ingestion_time != entry.ingestion_time:
-            stale.append((entry.namespace, entry.id))  # to replace it would keep the old moment
+            stale.append(entry.identity)  # to replace it would keep the old moment
         fresh.append(entry)
     if prepare is not None and new:
-        made = {(entry.namespace, entry.id): entry for entry in prepare(new)}
-        fresh = [made.get((entry.namespace, entry.id), entry) for entry in fresh]
+        made = {entry.identity: entry for entry in prepare(new)}
+        fresh = [made.get(entry.identity, entry) for entry in fresh]
     delete(target, stale)
     if fresh:
         target.add(fresh, space=space)
@@ -317,22 +317,6 @@ def last_number(backend: EpisodicBackend) -> int:
     return backend.changes(_FAR, limit=1).reached
 
 
-def same(left: EpisodicEntry, right: EpisodicEntry) -> bool:
-    """Say whether two rows are equal in every field, their vectors to the bit."""
-    if left != right or json.canonical(left.metadata) != json.canonical(right.metadata):  # to Python, 1 equals true
-        return False
-    if left.embedding is None or right.embedding is None:
-        return left.embedding is right.embedding
-    return left.embedding.tobytes() == right.embedding.tobytes()
-
-
-def batched(entries: Iterable[EpisodicEntry], size: int) -> Iterator[list[EpisodicEntry]]:
-    """Yield lists of up to `size` entries."""
-    left = iter(entries)
-    while some := list(itertools.islice(left, size)):
-        yield some
-
-
 def filters(names: Iterable[Identity]) -> Iterator[Filter]:
     """Yield filters, one a namespace, that together mean exactly these identities, expired or not."""
     by_namespace: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -344,7 +328,7 @@ def filters(names: Iterable[Identity]) -> Iterator[Filter]:
 
 def found(backend: EpisodicBackend, names: Iterable[Identity]) -> dict[Identity, EpisodicEntry]:
     """Return those of the identities that a backend has, with their rows."""
-    return {(entry.namespace, entry.id): entry for where in filters(names) for entry in backend.scan(where)}
+    return {entry.identity: entry for where in filters(names) for entry in backend.scan(where)}
 
 
 def missing(backend: EpisodicBackend, names: Iterable[Identity]) -> list[Identity]:

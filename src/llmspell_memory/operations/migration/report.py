@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from llmspell_memory.types.text import bytes_told
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -260,15 +262,15 @@ class MigrationPlan:
         lines = [
             ("from", self.source),
             ("to", self.target),
-            ("entries", f"{self.entries:,}, about {_size(self.bytes)}"),
+            ("entries", f"{self.entries:,}, about {bytes_told(self.bytes)}"),
             *(("to do" if number == 1 else "", f"{number}. {step}") for number, step in enumerate(self.steps, start=1)),
             ("time", f"about {self.total_seconds:,.1f} s: {_each(self.seconds)}"),
             ("rates", f"{', '.join(known) or 'none'} rows a second, measured on {self.sample:,} rows"),
         ]
         if self.disk_free is not None:
             room = "" if self.fits else ": NOT ENOUGH"
-            lines.append(("disk", f"about {_size(self.disk_bytes)} of {_size(self.disk_free)} free{room}"))
-        lines.append(("memory", f"about {_size(self.memory_bytes)} for the index"))
+            lines.append(("disk", f"about {bytes_told(self.disk_bytes)} of {bytes_told(self.disk_free)} free{room}"))
+        lines.append(("memory", f"about {bytes_told(self.memory_bytes)} for the index"))
         return lines
 
     def table(self) -> str:
@@ -283,11 +285,3 @@ def _each(seconds: dict[Phase, float]) -> str:
 def _table(lines: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in lines)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:  # noqa: PLR2004 (the unit's own)
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

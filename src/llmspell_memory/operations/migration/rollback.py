@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmspell_memory.backends.notes import KEPT, MIGRATION, ROLLBACK, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.migration.follow import Follower, about, check_pair, found, last_number, missing, same
+from llmspell_memory.operations.migration.follow import Follower, about, check_pair, found, last_number, missing
 from llmspell_memory.operations.migration.migrate import Pair, Run, name_of, noted
+from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -192,7 +193,7 @@ class Kept:
         """
         before = len(self.names)
         while (batch := self._target.changes(self.cursor)).reached > self.cursor:
-            names = {(entry.namespace, entry.id) for entry in batch.put}
+            names = {entry.identity for entry in batch.put}
             self.names |= set(self._different(names.difference(but, self.names)))
             self.cursor = batch.reached
         if len(self.names) > before:
@@ -251,7 +252,7 @@ class _Backwards(Follower):
 
     def _write(self, gone: Iterable[Identity], entries: Sequence[EpisodicEntry]) -> None:
         self._delete(gone)
-        names = [(entry.namespace, entry.id) for entry in entries]
+        names = [entry.identity for entry in entries]
         self._kept.look()
         self.record(cursor=self._kept.cursor, writing=names)
         self._put(entries)

@@ -55,9 +55,9 @@ class Sample:
             return
         self._seen += 1
         if len(self.names) < self._size:
-            self.names.append((entry.namespace, entry.id))
+            self.names.append(entry.identity)
         elif (at := self._chance.randrange(self._seen)) < self._size:
-            self.names[at] = entry.namespace, entry.id
+            self.names[at] = entry.identity
 
     def questions(self, target: EpisodicBackend) -> Iterator[Question]:
         """Yield a vector near that of each row, as the target has it, and a filter for every second."""
@@ -216,14 +216,14 @@ def _hits(
     """Search, passing over identities that do not count."""
     count = _K + min(len(spare), _MORE) if spare else _K
     hits = backend.search(question.vector, count, question.where, exact=exact)
-    return [hit for hit in hits if (hit.entry.namespace, hit.entry.id) not in spare][:_K]
+    return [hit for hit in hits if hit.entry.identity not in spare][:_K]
 
 
 def recall(best: list[tuple[float, Identity]], hits: list[Hit], near: float) -> float:
     """Return the fraction of the best that was found; another row with as good a score counts as well."""
     names = {name for _, name in best}
     worst = best[-1][0] - near * max(1.0, abs(best[0][0]))
-    good = sum((hit.entry.namespace, hit.entry.id) in names or hit.score >= worst for hit in hits[: len(best)])
+    good = sum(hit.entry.identity in names or hit.score >= worst for hit in hits[: len(best)])
     return good / len(best)
 
 

@@ -78,7 +78,7 @@ def compare(
     truth = Truth(list(sample.questions(target)), metric=target.space.metric)
     for entry in target.scan(ALL):
         theirs.add(entry)
-        if (entry.namespace, entry.id) not in spare:
+        if entry.identity not in spare:
             truth.see(entry)
         tell(1)
     groups = ours.differing(theirs)
@@ -107,14 +107,14 @@ def _suspects(
     ours: dict[Identity, int] = {}
     differing: set[Identity] = set()
     for entry in source():
-        name = entry.namespace, entry.id
+        name = entry.identity
         if bucket_of(name) in groups and name not in spare:
             ours[name] = row_number(entry, vectors=vectors)
             if len(ours) > _MOST:
                 break  # the groups hold more than can be kept; what is left out would be named as surplus
     whole = len(ours) <= _MOST
     for entry in target.scan(ALL):
-        name = entry.namespace, entry.id
+        name = entry.identity
         if bucket_of(name) not in groups or name in spare:
             continue
         known = ours.pop(name, None)
@@ -210,7 +210,7 @@ class Verifier:
         names: set[Identity] = set()
         forgotten = False
         while (batch := self._source.changes(since)).reached > since:
-            names |= {(entry.namespace, entry.id) for entry in batch.put} | set(batch.gone)
+            names |= {entry.identity for entry in batch.put} | set(batch.gone)
             forgotten |= batch.forgotten
             since = batch.reached
         return names, forgotten

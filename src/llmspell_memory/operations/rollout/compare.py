@@ -71,9 +71,9 @@ def recall_of(found: Sequence[Hit], right: Sequence[Hit], query: Query, primary:
     """
     if not found and not right:
         return 1.0
-    known = {(hit.entry.namespace, hit.entry.id): hit.entry for hit in right}
-    others = [hit for hit in found if (hit.entry.namespace, hit.entry.id) not in known]
-    same = {name for hit in found for name in [(hit.entry.namespace, hit.entry.id)] if known.get(name) == hit.entry}
+    known = {hit.entry.identity: hit.entry for hit in right}
+    others = [hit for hit in found if hit.entry.identity not in known]
+    same = {name for hit in found for name in [hit.entry.identity] if known.get(name) == hit.entry}
     ties = 0
     if others and right:
         level = right[-1].score - _SAME * max(1.0, abs(right[-1].score))

@@ -22,12 +22,12 @@ from llmspell_memory.errors import (
     StorageError,
     UnavailableError,
 )
-from llmspell_memory.operations.migration.follow import Follower, last_number
+from llmspell_memory.operations.migration.follow import NOBODY, Follower, last_number
 from llmspell_memory.operations.rollout.compare import Comparer
 from llmspell_memory.operations.rollout.figures import Bar, Figures, report_of
 from llmspell_memory.operations.rollout.guard import Gate, Watched, within
 from llmspell_memory.operations.rollout.meeting import check_nobodys, check_not_older, settled
-from llmspell_memory.operations.rollout.places import NOBODY, PAUSE, give_back
+from llmspell_memory.operations.rollout.places import PAUSE, give_back
 from llmspell_memory.operations.rollout.record import BACK, FORTH, NOTE, Owner, Record, check_free, write_home
 from llmspell_memory.operations.rollout.shadow import BATCH, Shadow
 

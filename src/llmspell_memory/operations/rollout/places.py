@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from llmspell_memory.errors import NotReadyError, UnavailableError
-from llmspell_memory.operations.migration.follow import Follower, delete, last_number
+from llmspell_memory.operations.migration.follow import NOBODY, Follower, delete, last_number
 from llmspell_memory.operations.rollout.guard import Watched
 from llmspell_memory.operations.rollout.record import BACK, FORTH, write_home
 from llmspell_memory.operations.rollout.shadow import BATCH
@@ -34,9 +34,6 @@ PAUSE: Final = 5.0
 """The most seconds that writes wait for the two stores to change places."""
 
 EVERY: Final = Filter(expired=None)
-
-NOBODY: Final = Filter(ids=frozenset[str]())
-"""Matches nothing: to forget it erases what was deleted earlier."""
 
 
 def promote(pair: Pair, *, force: bool) -> None:
@@ -176,7 +173,7 @@ def forget(pair: Pair, where: Filter) -> list[Erased]:
                 erased = pair.serving.forget(where)
                 reached = last_number(pair.serving)
                 pair.gate.count()
-            names = [(one.namespace, one.id) for one in erased]
+            names = [one.identity for one in erased]
             try:
                 pair.shadow.run(lambda follower: _erase(follower, names, reached), seconds=None)
             except Exception as error:  # noqa: BLE001 (the candidate's are counted, and nothing is undone by them)

@@ -60,7 +60,7 @@ class Scanned:
         self._label_of: dict[Identity, int] = {}
         rows: list[Vector | None] = []
         for entry in backend.scan(ALL):
-            self._label_of[entry.namespace, entry.id] = len(rows)
+            self._label_of[entry.identity] = len(rows)
             rows.append(entry.embedding)
         self._rows: Matrix = np.array(rows, np.float32).reshape(len(rows), backend.space.dimensions)
 
@@ -68,7 +68,7 @@ class Scanned:
         """Return the labels of the entries that match, in order."""
         if where == ALL:
             return np.arange(len(self._rows), dtype=np.int64)
-        found = ((entry.namespace, entry.id) for entry in self._backend.scan(where))
+        found = (entry.identity for entry in self._backend.scan(where))
         return np.array(sorted(self._label_of[one] for one in found if one in self._label_of), np.int64)
 
     def vectors(self, labels: Labels) -> tuple[Labels, Matrix]:
