@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from shutil import copy
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.backends.notes import read_note
 from llmspell_memory.operations import Follower
 from llmspell_memory.types.entry import same
+from tests.stores import ALL, NAMESPACES, NOON, equal, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,31 +32,10 @@ if TYPE_CHECKING:
     from llmspell_memory import EpisodicBackend
 
 SPACE = EmbeddingSpace(provider="test", model=None, dimensions=8)
-ALL = Filter(expired=None)
-NOON = datetime(2025, 1, 5, 12, tzinfo=UTC)
-NAMESPACES: list[tuple[str, ...]] = [(), ("acme",), ("acme", "alice"), ("zeta",)]
 
 
 def row(number: int, **fields: Any) -> EpisodicEntry:
-    vector = np.random.default_rng(number).standard_normal(8).astype(np.float32)
-    given: dict[str, Any] = {
-        "id": f"id-{number}",
-        "timestamp": NOON + timedelta(seconds=number % 7),
-        "ingestion_time": NOON + timedelta(days=number),
-        "metadata": {"number": number, "list": [1, 1.5, None]},
-        "embedding": vector,
-    } | fields
-    return EpisodicEntry(f"session-{number % 3}", "user", f"what was said as {number}", **given)
-
-
-def equal(left: EpisodicBackend, right: EpisodicBackend, where: Filter = ALL) -> bool:
-    """Say whether two stores hold the same rows in every field."""
-
-    def key(entry: EpisodicEntry) -> tuple[Any, ...]:
-        return entry.namespace, entry.id
-
-    ours, theirs = sorted(left.scan(where), key=key), sorted(right.scan(where), key=key)
-    return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return made(number, 8, **fields)
 
 
 def follow(follower: Follower) -> int:

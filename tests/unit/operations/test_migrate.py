@@ -6,11 +6,9 @@ import random
 import threading
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pytest
 
 from llmspell_memory import (
@@ -28,6 +26,7 @@ from llmspell_memory.backends.sqlite.connection import connect
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import MigrationPlan, check, migrate, rollback
 from llmspell_memory.types.entry import same
+from tests.stores import ALL, NAMESPACES, NOON, equal, made, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,35 +35,16 @@ if TYPE_CHECKING:
     from llmspell_memory import EpisodicBackend
 
 SPACE = EmbeddingSpace(provider="hashing", model=None, dimensions=16)
-ALL = Filter(expired=None)
-NOON = datetime(2025, 1, 5, 12, tzinfo=UTC)
-NAMESPACES: list[tuple[str, ...]] = [(), ("acme",), ("acme", "alice"), ("zeta",)]
 KINDS = ["local exact", "local hnsw", "sqlite exact", "sqlite hnsw"]
 
 
 def row(number: int, **fields: Any) -> EpisodicEntry:
-    vector = np.random.default_rng(number).standard_normal(16).astype(np.float32)
     given: dict[str, Any] = {
-        "id": f"id-{number}",
         "namespace": NAMESPACES[number % 4],
-        "timestamp": NOON + timedelta(seconds=number % 7),
-        "ingestion_time": NOON + timedelta(days=number),
-        "metadata": {"number": number, "list": [1, 1.5, None]},
         "processed": number % 5 == 0,
         "expires_at": NOON if number % 11 == 0 else None,
-        "embedding": vector,
     } | fields
-    return EpisodicEntry(f"session-{number % 3}", "user", f"what was said as {number}", **given)
-
-
-def rows(backend: EpisodicBackend, where: Filter = ALL) -> dict[tuple[tuple[str, ...], str], EpisodicEntry]:
-    return {(one.namespace, one.id): one for one in backend.scan(where)}
-
-
-def equal(left: EpisodicBackend, right: EpisodicBackend, where: Filter = ALL) -> bool:
-    """Say whether two stores hold the same rows in every field."""
-    ours, theirs = rows(left, where), rows(right, where)
-    return ours.keys() == theirs.keys() and all(same(one, theirs[name]) for name, one in ours.items())
+    return made(number, 16, **given)
 
 
 def state(target: EpisodicBackend, note: str = "migration") -> Any:
@@ -186,7 +166,7 @@ def test_everything_arrives_as_it_was(
     source.add([row(number) for number in range(150)])
     source.add([row(1000 + number, id="shared", namespace=NAMESPACES[number]) for number in range(4)])
     source.delete(Filter(ids=frozenset(["id-7"])))
-    before = rows(source)
+    before = stored(source)
     told: list[tuple[str, int, int]] = []
     report = migrate(source, target, batch=40, on_progress=lambda *one: told.append(one))
     assert report.verified
@@ -194,7 +174,7 @@ def test_everything_arrives_as_it_was(
     assert (report.entries, report.lag, report.resumed) == (153, 0, False)
     assert report.written in (153, 154), "a delete may be told of, too"
     assert equal(source, target)
-    assert rows(source).keys() == before.keys()
+    assert stored(source).keys() == before.keys()
     assert state(target) == "finished"
     assert {phase for phase, _, _ in told} >= {"copy", "search"}
     assert all(0 <= done <= total for _, done, total in told)
@@ -247,8 +227,8 @@ def test_nothing_is_embedded_unless_asked(make: Callable[[str], EpisodicBackend]
         report = migrate(source, target, reembed=True)
         assert report.verified
         assert len(asked) == 30
-        there = rows(target.backend)
-        for name, one in rows(source).items():
+        there = stored(target.backend)
+        for name, one in stored(source).items():
             assert there[name] == one
             vector = there[name].embedding
             assert vector is not None
@@ -327,8 +307,8 @@ def test_a_target_with_entries_of_its_own_is_refused(
     target.add([row(3)])
     with pytest.raises(InputError, match=r"written since its migration was finished.*rollback"):
         migrate(other, target)
-    assert list(rows(taken)) == [(("acme",), "id-1")]
-    assert len(rows(target)) == 2
+    assert list(stored(taken)) == [(("acme",), "id-1")]
+    assert len(stored(target)) == 2
 
 
 @pytest.mark.parametrize(
@@ -415,7 +395,7 @@ def test_what_is_forgotten_at_the_source_is_erased_in_the_target(
     target = make("sqlite exact")
     with pytest.raises(Cut):
         migrate(source, Mortal(target, 12, done=True), batch=64)
-    assert (("acme",), "id-5") in rows(target)
+    assert (("acme",), "id-5") in stored(target)
     source.forget(Filter(ids=frozenset(["id-5"])))
     assert migrate(source, target).verified
     path = target.stats().path
@@ -548,7 +528,7 @@ def test_what_the_old_store_got_meanwhile_is_kept(
     assert report.verified, report.table()
     kept = {((), "id-4"), ((), "id-800"), (("acme",), "id-9")}
     assert set(report.kept) == kept
-    old, fresh = rows(source), rows(new)
+    old, fresh = stored(source), stored(new)
     assert old[(), "id-4"].metadata == {"ours": True}
     assert (("acme", "alice"), "id-6") not in old
     assert {name: one for name, one in old.items() if name not in kept} == {
@@ -621,9 +601,9 @@ def test_going_back_goes_on_wherever_it_was_cut_off(make: Callable[[str], Episod
         assert report.verified, report.table()
         kept = {((), "id-300"), (("acme",), "id-301")}
         assert set(report.kept) == kept
-        there = rows(old)
+        there = stored(old)
         assert {name for name in there if name in kept} == kept
-        assert {name: one for name, one in there.items() if name not in kept} == rows(new)
+        assert {name: one for name, one in there.items() if name not in kept} == stored(new)
     assert cuts > 20
 
 
@@ -648,7 +628,7 @@ def test_both_may_be_written_on_the_way_back(source: EpisodicBackend, make: Call
     assert report.verified, report.table()
     assert set(report.kept) == {(one.namespace, one.id) for one in ours}
     kept = set(report.kept)
-    assert {name: one for name, one in rows(source).items() if name not in kept} == rows(new)
+    assert {name: one for name, one in stored(source).items() if name not in kept} == stored(new)
 
 
 def test_stores_that_have_nothing_in_common_are_refused(
@@ -757,4 +737,4 @@ def test_a_row_written_to_the_old_store_at_any_moment_is_kept(
     assert report.verified, report.table()
     assert busy.written
     assert set(report.kept) == {(one.namespace, one.id) for one in busy.written}
-    assert all(same(rows(source)[one.namespace, one.id], one) for one in busy.written)
+    assert all(same(stored(source)[one.namespace, one.id], one) for one in busy.written)

@@ -10,7 +10,6 @@ import numpy as np
 
 from llmspell_memory import EmbeddingSpace, EpisodicEntry, Filter
 from llmspell_memory.operations import Bar
-from llmspell_memory.types.entry import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     Opened = Callable[..., Rollout]
 
 SPACE = EmbeddingSpace(provider="test", model=None, dimensions=16)
-ALL = Filter(expired=None)
 VECTORS = np.random.default_rng(0).standard_normal((1000, 16)).astype(np.float32)
 LENIENT = Bar(queries=10, p95_ratio=1000.0)
 """A bar that no noise of the machine can break."""
@@ -44,11 +42,6 @@ def rows(*numbers: int) -> list[EpisodicEntry]:
 
 def ids(*numbers: int) -> Filter:
     return Filter(ids=frozenset(f"id-{number}" for number in numbers))
-
-
-def equal(left: EpisodicBackend, right: EpisodicBackend) -> bool:
-    ours, theirs = (sorted(one.scan(ALL), key=lambda row: (row.namespace, row.id)) for one in (left, right))
-    return len(ours) == len(theirs) and all(map(same, ours, theirs))
 
 
 def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:

@@ -16,14 +16,13 @@ from llmspell_memory import (
 )
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
 from llmspell_memory.operations import Bar, Rollout
+from tests.stores import ALL, equal
 from tests.unit.rollout.common import (
-    ALL,
     SPACE,
     VECTORS,
     Unruly,
     broken,
     compare,
-    equal,
     eventually,
     ids,
     row,

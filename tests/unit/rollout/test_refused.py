@@ -15,12 +15,11 @@ from llmspell_memory import (
 )
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.operations import Bar, Rollout, backup
+from tests.stores import ALL, equal
 from tests.unit.rollout.common import (
-    ALL,
     LENIENT,
     SPACE,
     compare,
-    equal,
     rows,
 )
 
