@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Hit,
         HNSWConfig,
         Matrix,
+        Query,
         RowChanges,
         RowText,
         SessionSummary,
@@ -163,12 +164,19 @@ class EpisodicBackend(Protocol):
         """Parameters of its HNSW index; None when it searches exactly."""
         ...
 
-    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
         """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time.
 
         Args:
             entries: with their vectors.
             space: of the vectors, where the caller wants to be sure.
+            skip_equal: leave out an entry of an unknown identity where its session has one of equal role and content
+                (that has not expired), be it of the same call.
+
+        Returns:
+            Their ids, in order; for one that was left out, the id of the first that it equals.
 
         Raises:
             SpaceChangedError: the backend is of another space than `space` by now; nothing is stored.
@@ -190,6 +198,24 @@ class EpisodicBackend(Protocol):
             where: conditions, applied before the k best are chosen.
             exact: do without the index's approximation: the answer that it is judged by.
             space: of the vector, where the caller wants to be sure.
+
+        Raises:
+            SpaceChangedError: the backend is of another space than `space` by now.
+        """
+        ...
+
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        """Return the k entries that answer a query best among those that match, best first.
+
+        By meaning that is what `search` returns. By words only entries that have one of them are found. A hit's
+        surroundings are of its namespace and session, and hide what has expired and, where `where` says `known_by`, what
+        was learned later; the other conditions do not concern them.
+
+        Args:
+            query: what is looked for, and how.
+            k: how many.
+            where: conditions, applied before the k best are chosen; scores are as if nothing else were stored.
+            space: of the query's vector, where the caller wants to be sure.
 
         Raises:
             SpaceChangedError: the backend is of another space than `space` by now.

@@ -17,6 +17,7 @@ from llmspell_memory.types.filter import Filter
 from llmspell_memory.types.histogram import LatencyStats
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
+from llmspell_memory.types.query import Part, Query, SearchMode
 from llmspell_memory.types.reembedding import (
     BesideCounts,
     ReembeddingEstimate,
@@ -53,6 +54,8 @@ __all__ = [
     "Matrix",
     "MemoryStats",
     "Metric",
+    "Part",
+    "Query",
     "RecallEstimate",
     "RecallStats",
     "ReembeddingEstimate",
@@ -63,6 +66,7 @@ __all__ = [
     "RetentionRule",
     "RowChanges",
     "RowText",
+    "SearchMode",
     "SessionSummary",
     "SpaceCount",
     "SweepReport",

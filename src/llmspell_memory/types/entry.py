@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types.arrays import Vector
     from llmspell_memory.types.changes import Identity
     from llmspell_memory.types.json import JSON
+    from llmspell_memory.types.query import Part
 
 
 def _now() -> datetime:
@@ -143,9 +144,15 @@ class Hit:
 
     Attributes:
         entry: the entry.
-        score: higher is nearer. Cosine similarity by default; the inner product, or the negated distance, where the
-            embedding space compares so.
+        score: higher is better. By meaning it is the cosine similarity; the inner product, or the negated distance, where
+            the embedding space compares so. By words it is the BM25 score. By both it is a sum of what the arms give.
+        parts: what each arm gives, by its name; None unless asked for.
+        before: the entries before it in its session, oldest first; () unless asked for.
+        after: the entries after it in its session, oldest first; () unless asked for.
     """
 
     entry: EpisodicEntry
     score: float
+    parts: Mapping[str, Part] | None = None
+    before: tuple[EpisodicEntry, ...] = ()
+    after: tuple[EpisodicEntry, ...] = ()
