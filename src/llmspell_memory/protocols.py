@@ -208,8 +208,8 @@ class EpisodicBackend(Protocol):
         """Return the k entries that answer a query best among those that match, best first.
 
         By meaning that is what `search` returns. By words only entries that have one of them are found. A hit's
-        surroundings are of its namespace and session, and hide what has expired and, where `where` says `known_by`, what
-        was learned later; the other conditions do not concern them.
+        surroundings are of its namespace and session, and hide what has expired and what was learned after `known_by`,
+        where that is given; the other conditions do not concern them.
 
         Args:
             query: what is looked for, and how.

@@ -144,8 +144,9 @@ class Hit:
 
     Attributes:
         entry: the entry.
-        score: higher is better. By meaning it is the cosine similarity; the inner product, or the negated distance, where
-            the embedding space compares so. By words it is the BM25 score. By both it is a sum of what the arms give.
+        score: higher is better. By meaning it is the cosine similarity; the inner product, or the negated distance,
+            where the embedding space compares so. By words it is the BM25 score. By both it is a sum of what the arms
+            give.
         parts: what each arm gives, by its name; None unless asked for.
         before: the entries before it in its session, oldest first; () unless asked for.
         after: the entries after it in its session, oldest first; () unless asked for.
