@@ -12,6 +12,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -24,6 +25,7 @@
 #include "flat.hpp"
 #include "hnsw.hpp"
 #include "kernels.hpp"
+#include "python.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
@@ -132,6 +134,15 @@ class Among {
     std::optional<LabelSet> made_;
 };
 
+nb::object labels_in(const LabelSet &set) {
+    auto shape = static_cast<npy_intp>(set.size());
+    auto [array, data] = new_array<Label>(1, &shape);
+    set.for_each_page([to = data](Label page, std::uint64_t mask) mutable {
+        for (; mask != 0; mask &= mask - 1) *to++ = (page << llmspell::kPageBits) + std::countr_zero(mask);
+    });
+    return array;
+}
+
 nb::object search(const FlatIndex &index, nb::handle vector, nb::handle k, std::size_t ef, nb::handle among,
                   const std::string &route) {
     std::size_t dimensions = 0;
@@ -194,23 +205,15 @@ void remove_labels(FlatIndex &index, const Labels &labels) {
     for (std::size_t i = 0; i < labels.shape(0); ++i) index.remove(labels.data()[i]);
 }
 
-// A path as Python gives it to the file system.
-std::filesystem::path path_of(nb::handle path) {
-    PyObject *bytes = nullptr;
-    if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
-    const nb::object owner = nb::steal(bytes);
-    return {PyBytes_AS_STRING(bytes)};
-}
-
 void save(const HNSW &index, nb::handle path, const std::vector<std::uint64_t> &note) {
-    const auto to = path_of(path);
+    const auto to = llmspell::path_of(path);
     const nb::gil_scoped_release released;
     index.save(to, note);
 }
 
 // The index and the note it was saved with.
 nb::tuple open_index(nb::handle path) {
-    const auto from = path_of(path);
+    const auto from = llmspell::path_of(path);
     std::vector<std::uint64_t> note;
     std::unique_ptr<HNSW> index;
     {
@@ -237,6 +240,8 @@ NB_MODULE(_core, module) {
     module.doc() = "Native core of llmspell-memory: the flat index, the HNSW graph and their kernels.";
     nb::class_<LabelSet>(module, "LabelSet")
         .def("__init__", [](LabelSet *self, const Labels &labels) { new (self) LabelSet(labels.data(), labels.shape(0)); })
+        .def("labels", &labels_in)
+        .def("__and__", [](const LabelSet &one, const LabelSet &other) { return one & other; }, nb::is_operator())
         .def("__len__", &LabelSet::size)
         .def("__contains__", [](const LabelSet &set, Label label) { return label >= 0 && set.contains(label); });
     nb::class_<FlatIndex>(module, "Flat")
@@ -271,6 +276,7 @@ NB_MODULE(_core, module) {
             PyErr_SetFromErrno(PyExc_OSError);
         }
     });
+    llmspell::bind_turns(module);
     module.def("open_index", &open_index, "path"_a);
     module.def("kernel_name", [] { return std::string(llmspell::kernels().name); });
     module.def("kernel_names", &llmspell::kernel_names);

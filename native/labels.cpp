@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace llmspell {
 namespace {
@@ -32,6 +33,38 @@ LabelSet::LabelSet(const Label *labels, std::size_t count) {
             masks_.back() |= std::uint64_t{1} << (label & kPageMask);
         }
     }
+    this->count();
+}
+
+LabelSet::LabelSet(std::vector<Label> pages, std::vector<std::uint64_t> masks) {
+    if (pages.empty()) return;
+    first_ = pages.front();
+    const auto span = static_cast<std::size_t>(pages.back() - first_) + 1;
+    if (span / kPagesPerLabel > pages.size()) {
+        pages_ = std::move(pages);
+        masks_ = std::move(masks);
+    } else if (span == pages.size()) {
+        masks_ = std::move(masks);
+    } else {
+        masks_.resize(span);
+        for (std::size_t i = 0; i < pages.size(); ++i) masks_[static_cast<std::size_t>(pages[i] - first_)] = masks[i];
+    }
+    count();
+}
+
+LabelSet operator&(const LabelSet &one, const LabelSet &other) {
+    std::vector<Label> pages;
+    std::vector<std::uint64_t> masks;
+    one.for_each_page([&](Label page, std::uint64_t mask) {
+        const std::uint64_t *const found = other.mask_of(page);
+        if (found == nullptr || (mask & *found) == 0) return;
+        pages.push_back(page);
+        masks.push_back(mask & *found);
+    });
+    return {std::move(pages), std::move(masks)};
+}
+
+void LabelSet::count() {
     for (const std::uint64_t mask : masks_) size_ += static_cast<std::size_t>(std::popcount(mask));
 }
 

@@ -22,6 +22,11 @@ inline constexpr Label kPageMask = kPageLabels - 1;
 class LabelSet {
   public:
     LabelSet(const Label *labels, std::size_t count);
+    // From the masks of pages in ascending order.
+    LabelSet(std::vector<Label> pages, std::vector<std::uint64_t> masks);
+
+    // The labels that are in both.
+    friend LabelSet operator&(const LabelSet &one, const LabelSet &other);
 
     bool contains(Label label) const {
         const std::uint64_t *mask = mask_of(label >> kPageBits);
@@ -39,6 +44,7 @@ class LabelSet {
     }
 
   private:
+    void count();
     const std::uint64_t *mask_of(Label page) const {
         if (!pages_.empty()) return searched(page);
         const auto at = static_cast<std::uint64_t>(page - first_);

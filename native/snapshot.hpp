@@ -40,6 +40,21 @@ enum class Section : std::uint32_t {
     children,
     ground_links,
     upper_links,
+    turn_settings = 64,
+    turn_labels,
+    turn_happened,
+    turn_learned,
+    turn_expires,
+    turn_marks,
+    turn_lengths,
+    turn_sessions,
+    turn_roles,
+    turn_fact_counts,
+    turn_facts,
+    term_hashes,
+    term_parents,
+    session_hashes,
+    session_terms,
 };
 
 // The file is not a snapshot, or not what was written.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from llmspell_memory import _core
 from llmspell_memory.errors import InputError
 from llmspell_memory.index.labels import LabelSet
 from llmspell_memory.types.arrays import as_labels, as_matrix, as_vector, check_magnitude, checked_k
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types import Matrix, Metric, Vector
     from llmspell_memory.types.arrays import LabelMatrix, Labels
 
-    Among: TypeAlias = ArrayLike | LabelSet | None
+    Among: TypeAlias = ArrayLike | _core.LabelSet | None
     Progress: TypeAlias = Callable[[int, int], object]
 
 
@@ -86,9 +87,9 @@ class NativeIndex:
         return self._core.check()
 
 
-def as_label_set(among: Among) -> LabelSet | None:
+def as_label_set(among: Among) -> _core.LabelSet | None:
     """Return a set of the labels given, None for None."""
-    return among if among is None or isinstance(among, LabelSet) else LabelSet(among)
+    return among if among is None or isinstance(among, _core.LabelSet) else LabelSet(among)
 
 
 def checked_threads(threads: int | None) -> int:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from llmspell_memory import _core
-from llmspell_memory.errors import CorruptDataError, InputError, SchemaError, StorageError
+from llmspell_memory.errors import InputError
 from llmspell_memory.index.base import NativeIndex
+from llmspell_memory.index.snapshots import checked_tag, damaged, translated
 from llmspell_memory.types import HNSWConfig, IndexStats
 from llmspell_memory.types.settings import checked_parameter
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
     from typing import Self
 
     from numpy.typing import ArrayLike
@@ -35,25 +34,6 @@ def check_storable(vectors: Vector | Matrix, *, metric: Metric, dtype: str) -> N
     """Raise an InputError for vectors that an index of `dtype` cannot keep under this metric."""
     if dtype == "float16" and metric != "cosine" and np.abs(vectors).max(initial=0) > _MOST_HALF:
         raise InputError(f"float16 holds numbers up to {_MOST_HALF}; keep larger ones in an index of float32")
-
-
-def _damaged(path: str | os.PathLike[str], error: Exception) -> CorruptDataError:
-    return CorruptDataError(f"the index snapshot {path} is damaged ({error}); build the index anew from its vectors")
-
-
-@contextmanager
-def _translated(path: str | os.PathLike[str]) -> Iterator[None]:
-    """The border to the core's files: every error leaves as one of ours, with the cause kept."""
-    try:
-        yield
-    except _core.DamagedError as error:
-        raise _damaged(path, error) from error
-    except _core.TooNewError as error:
-        raise SchemaError(
-            f"the index snapshot {path} has {error}, which this release cannot read; upgrade it"
-        ) from error
-    except OSError as error:
-        raise StorageError(f"the index snapshot {path} cannot be read or written: {error}") from error
 
 
 class HNSWIndex(NativeIndex):
@@ -91,7 +71,7 @@ class HNSWIndex(NativeIndex):
             SchemaError: it was written by a newer version.
             StorageError: it cannot be read.
         """
-        with _translated(path):
+        with translated(path):
             core, dimensions, metric, dtype, m, ef_construction, note = _core.open_index(path)
         ef_search, seed, tag = note
         config = HNSWConfig(m=m, ef_construction=ef_construction, ef_search=ef_search, seed=seed, dtype=dtype)
@@ -110,10 +90,9 @@ class HNSWIndex(NativeIndex):
             InputError: `tag` is out of range.
             StorageError: it cannot be written; what was there is still there.
         """
-        if isinstance(tag, bool) or not isinstance(tag, int) or not 0 <= tag < 2**64:
-            raise InputError(f"tag must be an integer in 0..2**64-1, got {tag!r}")
-        with _translated(path):
-            self._core.save(path, [self._ef, self._config.seed, tag])
+        note = [self._ef, self._config.seed, checked_tag(tag)]
+        with translated(path):
+            self._core.save(path, note)
 
     def verify(self) -> None:
         """Wait until the snapshot that the index was opened from is compared with its checksums.
@@ -121,7 +100,7 @@ class HNSWIndex(NativeIndex):
         Raises:
             CorruptDataError: it is not what was written.
         """
-        with _translated(self._path):
+        with translated(self._path):
             self._core.verify()
 
     def _check(self, vectors: Matrix) -> None:
@@ -167,7 +146,7 @@ class HNSWIndex(NativeIndex):
                 return self._search_converted(vector, k, ef, among, "exact")
             return self._core.search(vector, k, ef, among) or self._search_converted(vector, k, ef, among)
         except _core.DamagedError as error:
-            raise _damaged(self._path, error) from error
+            raise damaged(self._path, error) from error
 
     def search_many(
         self,
@@ -184,7 +163,7 @@ class HNSWIndex(NativeIndex):
             Labels and scores of shape (n, min(k, size)); where fewer are found, -1 and minus infinity follow.
         """
         ef = self._ef if ef_search is None else checked_parameter("ef_search", ef_search)
-        with _translated(self._path):
+        with translated(self._path):
             return self._search_many(vectors, k, ef, among, threads)
 
     def stats(self) -> IndexStats:

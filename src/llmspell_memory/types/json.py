@@ -86,6 +86,29 @@ def contains(document: Mapping[str, JSON], wanted: Mapping[str, JSON]) -> bool:
     return all(key in document and equal(document[key], value) for key, value in wanted.items())
 
 
+def facts(document: Mapping[str, JSON]) -> list[str]:
+    """Return a text for each key with its value; two are equal if the keys are, and the values by `equal`.
+
+    So a document contains what is wanted if it has all the texts of that.
+    """
+    # A text needs no escapes: a key holds no NUL, and no other value is written with a quotation mark first.
+    return [
+        f'{key}\0"{value}' if isinstance(value, str) else f"{key}\0{canonical(_by_value(value))}"
+        for key, value in document.items()
+    ]
+
+
+def _by_value(value: JSON) -> JSON:
+    """Write numbers that are equal alike, at every depth."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_by_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _by_value(item) for key, item in value.items()}
+    return value
+
+
 def parsed(text: str) -> dict[str, JSON]:
     """Return the object written in `text`, with nothing around it; raises ValueError for anything else."""
     value, end = _read(text)  # what json.loads does, without its search for whitespace: 0.6 µs instead of 1.9

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from llmspell_memory.errors import CorruptDataError
 from llmspell_memory.types import EpisodicEntry, json
+from llmspell_memory.types.moments import microseconds, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,21 +17,9 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import Matrix, Vector
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _FLOAT32: Final = np.dtype("<f4")
 
 COLUMNS: Final = "namespace, id, session_id, role, content, timestamp, ingestion_time, metadata, processed, expires_at"
-
-
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970, negative before; exact for the years 1 to 9999."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment(value: int) -> datetime:
-    """The inverse of `microseconds`."""
-    return _EPOCH + value * _MICROSECOND
 
 
 def packed_namespace(namespace: tuple[str, ...]) -> bytes:
