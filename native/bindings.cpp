@@ -2,10 +2,9 @@
 //
 // A search takes what it can read in place: a float32 vector, an integer k, a set of labels or an int64 array of them.
 // Anything else it answers with None, and llmspell_memory.index converts it or says what is wrong with it.
-#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#include <numpy/arrayobject.h>
+#define LLMSPELL_IMPORTS_NUMPY
+#include "bindings.hpp"
 
-#include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -15,20 +14,17 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <system_error>
 
 #include "flat.hpp"
 #include "hnsw.hpp"
 #include "kernels.hpp"
-#include "python.hpp"
 #include "threads.hpp"
 
-namespace nb = nanobind;
+using namespace llmspell::binding;
 using namespace nb::literals;
 
 namespace {
@@ -44,7 +40,6 @@ using llmspell::Space;
 using llmspell::Storage;
 using llmspell::Wanted;
 
-using Labels = nb::ndarray<const Label, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 constexpr std::size_t kAddedAtOnce = 256;  // some 30 ms of work: between two such pieces Python can be interrupted
@@ -72,67 +67,6 @@ constexpr Named<Storage> kStorages[] = {{"float32", Storage::float32}, {"float16
 Space space_of(std::size_t dimensions, const std::string &metric, const std::string &dtype) {
     return {dimensions, named(kMetrics, metric), named(kStorages, dtype)};
 }
-
-void require(bool condition, const char *message) {
-    if (!condition) throw std::invalid_argument(message);
-}
-
-template <class T>
-constexpr int kNumpyType = std::is_same_v<T, Label> ? NPY_INT64 : NPY_FLOAT32;
-
-// A new array; the caller writes its values.
-template <class T>
-std::pair<nb::object, T *> new_array(int axes, npy_intp *shape) {
-    PyObject *array = PyArray_SimpleNew(axes, shape, kNumpyType<T>);
-    if (array == nullptr) throw nb::python_error();
-    return {nb::steal(array), static_cast<T *>(PyArray_DATA(reinterpret_cast<PyArrayObject *>(array)))};
-}
-
-template <class T>
-nb::object array_of(const std::vector<T> &values) {
-    auto shape = static_cast<npy_intp>(values.size());
-    auto [array, data] = new_array<T>(1, &shape);
-    std::copy(values.begin(), values.end(), data);
-    return array;
-}
-
-// The values of an aligned C-ordered array of this type and one axis, or null.
-template <class T>
-const T *values_of(nb::handle object, std::size_t &count) {
-    if (!PyArray_Check(object.ptr())) return nullptr;
-    auto *array = reinterpret_cast<PyArrayObject *>(object.ptr());
-    if (PyArray_NDIM(array) != 1 || PyArray_TYPE(array) != kNumpyType<T> || !PyArray_ISCARRAY_RO(array)) return nullptr;
-    count = static_cast<std::size_t>(PyArray_DIM(array, 0));
-    return static_cast<const T *>(PyArray_DATA(array));
-}
-
-bool is_count(nb::handle object, std::size_t &count) {
-    if (!PyLong_CheckExact(object.ptr())) return false;
-    count = PyLong_AsSize_t(object.ptr());
-    if (count != static_cast<std::size_t>(-1)) return true;
-    PyErr_Clear();
-    return false;
-}
-
-// What `among` may be: None, a LabelSet, or an array of labels, of which a set is made.
-class Among {
-  public:
-    explicit Among(nb::handle object) {
-        if (object.is_none()) return;
-        if (nb::try_cast(object, set_)) return;
-        std::size_t count = 0;
-        const Label *labels = values_of<Label>(object, count);
-        understood_ = labels != nullptr && std::all_of(labels, labels + count, [](Label one) { return one >= 0; });
-        if (understood_) set_ = &made_.emplace(labels, count);
-    }
-    bool understood() const { return understood_; }
-    const LabelSet *set() const { return set_; }
-
-  private:
-    bool understood_ = true;
-    const LabelSet *set_ = nullptr;
-    std::optional<LabelSet> made_;
-};
 
 nb::object labels_in(const LabelSet &set) {
     auto shape = static_cast<npy_intp>(set.size());
@@ -206,14 +140,14 @@ void remove_labels(FlatIndex &index, const Labels &labels) {
 }
 
 void save(const HNSW &index, nb::handle path, const std::vector<std::uint64_t> &note) {
-    const auto to = llmspell::path_of(path);
+    const auto to = path_of(path);
     const nb::gil_scoped_release released;
     index.save(to, note);
 }
 
 // The index and the note it was saved with.
 nb::tuple open_index(nb::handle path) {
-    const auto from = llmspell::path_of(path);
+    const auto from = path_of(path);
     std::vector<std::uint64_t> note;
     std::unique_ptr<HNSW> index;
     {
@@ -276,8 +210,9 @@ NB_MODULE(_core, module) {
             PyErr_SetFromErrno(PyExc_OSError);
         }
     });
-    llmspell::bind_turns(module);
+    bind_turns(module);
     module.def("open_index", &open_index, "path"_a);
+    bind_words(module);
     module.def("kernel_name", [] { return std::string(llmspell::kernels().name); });
     module.def("kernel_names", &llmspell::kernel_names);
     module.def("use_kernels", &llmspell::use_kernels, "name"_a);

@@ -383,6 +383,21 @@ std::uint32_t crc32c_sse42(std::uint32_t before, const void *data, std::size_t b
 }
 #endif
 
+// --- bits -----------------------------------------------------------------------------------------------------------
+
+LLMSPELL_INLINE std::uint64_t count_both(const std::uint64_t *a, const std::uint64_t *b, std::size_t n) {
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i < n; ++i) count += static_cast<std::uint64_t>(std::popcount(a[i] & b[i]));
+    return count;
+}
+
+std::uint64_t count_both_plain(const std::uint64_t *a, const std::uint64_t *b, std::size_t n) { return count_both(a, b, n); }
+
+#ifdef LLMSPELL_X86
+LLMSPELL_TARGET("popcnt")
+std::uint64_t count_both_popcnt(const std::uint64_t *a, const std::uint64_t *b, std::size_t n) { return count_both(a, b, n); }
+#endif
+
 // --- the sets of kernels --------------------------------------------------------------------------------------------
 
 // The bodies above, compiled for one instruction set.
@@ -410,7 +425,7 @@ float l2_half_plain(const float *a, const Half *b, std::size_t n) { return sum_h
 
 constexpr Kernels kPlain{"plain",         dot_plain,           l2_plain,     dot_half_plain, l2_half_plain, code_dots_plain,
                          weigh_plain,     round_weights_plain, decode_plain, encode_plain,   narrow_plain,  widen_plain,
-                         crc32c_plain};
+                         crc32c_plain,    count_both_plain};
 
 #ifdef LLMSPELL_X86
 LLMSPELL_KERNELS(avx2, LLMSPELL_TARGET("avx2,fma,f16c"))
@@ -424,17 +439,18 @@ float l2_half_avx2(const float *a, const Half *b, std::size_t n) {
 
 constexpr Kernels kAvx2{"avx2",     dot_avx2,           l2_avx2,     dot_half_avx2, l2_half_avx2, code_dots_avx2,
                         weigh_avx2, round_weights_avx2, decode_avx2, encode_avx2,   narrow_avx2,  widen_avx2,
-                        crc32c_sse42};
+                        crc32c_sse42,    count_both_popcnt};
 
 // Rows in wider registers; what is written by hand for AVX2 stays as it is, but for the codes.
 LLMSPELL_KERNELS(avx512, LLMSPELL_TARGET(LLMSPELL_AVX512))
 
 constexpr Kernels kAvx512{"avx512",     dot_avx512,         l2_avx512,     dot_half_avx2, l2_half_avx2, code_dots_avx512,
                           weigh_avx512, round_weights_avx2, decode_avx512, encode_avx512, narrow_avx2,  widen_avx2,
-                          crc32c_sse42};
+                          crc32c_sse42,    count_both_popcnt};
 
 bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+           __builtin_cpu_supports("popcnt");
 }
 
 bool has_avx512() {

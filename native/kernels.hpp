@@ -56,6 +56,8 @@ struct Kernels {
     void (*widen)(const Half *, float *, std::size_t n);
     // CRC-32C (Castagnoli) of bytes that follow those of which `before` is the checksum; 0 to begin.
     std::uint32_t (*crc32c)(std::uint32_t before, const void *data, std::size_t bytes);
+    // How many bits are set in both of two rows of `n` words.
+    std::uint64_t (*count_both)(const std::uint64_t *, const std::uint64_t *, std::size_t n);
 };
 
 // The kernels in use: the widest the processor has, unless a test has chosen others.

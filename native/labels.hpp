@@ -35,6 +35,15 @@ class LabelSet {
 
     std::size_t size() const { return size_; }
 
+    // A bit for each label of a page.
+    std::uint64_t mask(Label page) const {
+        const std::uint64_t *mask = mask_of(page);
+        return mask == nullptr ? 0 : *mask;
+    }
+
+    // Pages that `for_each_page` looks at.
+    std::size_t pages() const { return masks_.size(); }
+
     // Calls `visit(page, mask)` for every page that has a label, in order.
     template <class Visit>
     void for_each_page(Visit visit) const {

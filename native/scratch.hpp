@@ -5,14 +5,13 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
 #include "aligned.hpp"
 #include "chunked.hpp"
 #include "labels.hpp"
+#include "pool.hpp"
 #include "quantizer.hpp"
 
 namespace llmspell {
@@ -114,45 +113,6 @@ struct Scratch {
     std::vector<Hit> hits;             // max-heap
 };
 
-// Lends a Scratch to each search under way.
-class ScratchPool {
-  public:
-    class Loan {
-      public:
-        explicit Loan(ScratchPool &pool) : pool_(pool), scratch_(pool.take()) {}
-        ~Loan() { pool_.give(std::move(scratch_)); }
-        Loan(const Loan &) = delete;
-        Loan &operator=(const Loan &) = delete;
-        Scratch &operator*() { return *scratch_; }
-
-      private:
-        ScratchPool &pool_;
-        std::unique_ptr<Scratch> scratch_;
-    };
-
-    Loan lend() { return Loan(*this); }
-
-  private:
-    std::unique_ptr<Scratch> take() {
-        const std::lock_guard lock(mutex_);
-        if (idle_.empty()) {
-            idle_.reserve(made_ + 1);  // so that there is room when it comes back
-            auto fresh = std::make_unique<Scratch>();
-            ++made_;
-            return fresh;
-        }
-        auto scratch = std::move(idle_.back());
-        idle_.pop_back();
-        return scratch;
-    }
-    void give(std::unique_ptr<Scratch> scratch) noexcept {
-        const std::lock_guard lock(mutex_);
-        idle_.push_back(std::move(scratch));
-    }
-
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<Scratch>> idle_;
-    std::size_t made_ = 0;
-};
+using ScratchPool = Pool<Scratch>;
 
 }  // namespace llmspell

@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "python.hpp"
+#include "bindings.hpp"
 #include "turns.hpp"
 
-namespace nb = nanobind;
+using namespace llmspell::binding;
 using namespace nb::literals;
 
 namespace {
@@ -26,7 +26,6 @@ using llmspell::Moment;
 using llmspell::Turn;
 using llmspell::TurnTable;
 
-using Labels = nb::ndarray<const Label, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 std::string_view text_of(nb::handle object) {
     Py_ssize_t size = 0;
@@ -104,13 +103,13 @@ nb::tuple neighbours(const TurnTable &table, Label label, std::size_t before, st
 }
 
 void save(const TurnTable &table, nb::handle path, const std::vector<std::uint64_t> &note) {
-    const auto to = llmspell::path_of(path);
+    const auto to = path_of(path);
     const nb::gil_scoped_release released;
     table.save(to, note);
 }
 
 nb::tuple open_turns(nb::handle path) {
-    const auto from = llmspell::path_of(path);
+    const auto from = path_of(path);
     std::vector<std::uint64_t> note;
     std::unique_ptr<TurnTable> table;
     {
@@ -122,7 +121,7 @@ nb::tuple open_turns(nb::handle path) {
 
 }  // namespace
 
-void llmspell::bind_turns(nb::module_ &module) {
+void llmspell::binding::bind_turns(nb::module_ &module) {
     nb::class_<TurnTable>(module, "Turns")
         .def(nb::init<>())
         .def("put", &put, "turns"_a)

@@ -1,0 +1,102 @@
+// What the bindings of all parts of the core have in common: arrays and paths of Python's.
+#pragma once
+
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL llmspell_numpy
+#ifndef LLMSPELL_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY  // one file does
+#endif
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <numpy/arrayobject.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "labels.hpp"
+
+namespace llmspell::binding {
+
+namespace nb = nanobind;
+
+using Labels = nb::ndarray<const Label, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+inline void require(bool condition, const char *message) {
+    if (!condition) throw std::invalid_argument(message);
+}
+
+template <class T>
+constexpr int kNumpyType = std::is_same_v<T, Label> ? NPY_INT64 : NPY_FLOAT32;
+
+// A new array; the caller writes its values.
+template <class T>
+std::pair<nb::object, T *> new_array(int axes, npy_intp *shape) {
+    PyObject *array = PyArray_SimpleNew(axes, shape, kNumpyType<T>);
+    if (array == nullptr) throw nb::python_error();
+    return {nb::steal(array), static_cast<T *>(PyArray_DATA(reinterpret_cast<PyArrayObject *>(array)))};
+}
+
+template <class T>
+nb::object array_of(const std::vector<T> &values) {
+    auto shape = static_cast<npy_intp>(values.size());
+    auto [array, data] = new_array<T>(1, &shape);
+    std::copy(values.begin(), values.end(), data);
+    return array;
+}
+
+// The values of an aligned C-ordered array of this type and one axis, or null.
+template <class T>
+const T *values_of(nb::handle object, std::size_t &count) {
+    if (!PyArray_Check(object.ptr())) return nullptr;
+    auto *array = reinterpret_cast<PyArrayObject *>(object.ptr());
+    if (PyArray_NDIM(array) != 1 || PyArray_TYPE(array) != kNumpyType<T> || !PyArray_ISCARRAY_RO(array)) return nullptr;
+    count = static_cast<std::size_t>(PyArray_DIM(array, 0));
+    return static_cast<const T *>(PyArray_DATA(array));
+}
+
+inline bool is_count(nb::handle object, std::size_t &count) {
+    if (!PyLong_CheckExact(object.ptr())) return false;
+    count = PyLong_AsSize_t(object.ptr());
+    if (count != static_cast<std::size_t>(-1)) return true;
+    PyErr_Clear();
+    return false;
+}
+
+// What `among` may be: None, a LabelSet, or an array of labels, of which a set is made.
+class Among {
+  public:
+    explicit Among(nb::handle object) {
+        if (object.is_none()) return;
+        if (nb::try_cast(object, set_)) return;
+        std::size_t count = 0;
+        const Label *labels = values_of<Label>(object, count);
+        understood_ = labels != nullptr && std::all_of(labels, labels + count, [](Label one) { return one >= 0; });
+        if (understood_) set_ = &made_.emplace(labels, count);
+    }
+    bool understood() const { return understood_; }
+    const LabelSet *set() const { return set_; }
+
+  private:
+    bool understood_ = true;
+    const LabelSet *set_ = nullptr;
+    std::optional<LabelSet> made_;
+};
+
+// A path as Python gives it to the file system.
+inline std::filesystem::path path_of(nb::handle path) {
+    PyObject *bytes = nullptr;
+    if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
+    const nb::object owner = nb::steal(bytes);
+    return {PyBytes_AS_STRING(bytes)};
+}
+
+// What each file adds to the module.
+void bind_turns(nb::module_ &module);
+void bind_words(nb::module_ &module);
+
+}  // namespace llmspell::binding

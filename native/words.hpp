@@ -1,0 +1,271 @@
+// Rows of words under labels, searched by BM25 (Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework", 3.1):
+//
+//     score(row) = sum over the query's terms of  times_asked * idf * tf (k1 + 1) / (tf + k1 (1 - b + b length / mean_length))
+//     idf        = ln(1 + (rows - df + 0.5) / (df + 0.5))
+//
+// Rows, df and mean length are those of the rows that a filter lets pass: a filtered search answers as an index of these
+// rows alone would, to the bit, and tells nothing of the others.
+//
+// Two views of one thing are kept: which rows have a term (postings), and which terms a row has. A search opens the
+// postings of the rarest terms, and asks the few rows that can still be among the best for the rest.
+//
+// One writer at a time beside any number of readers, who are shut out only while a row is changed.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "arena.hpp"
+#include "chunked.hpp"
+#include "kernels.hpp"
+#include "labels.hpp"
+#include "scratch.hpp"
+#include "vocabulary.hpp"
+
+namespace llmspell {
+
+struct WordsSettings {
+    double k1 = 1.2;
+    double b = 0.6;
+};
+
+// Labels and scores, best first; equal scores by label.
+struct Ranked {
+    std::vector<Label> labels;
+    std::vector<float> scores;
+};
+
+class Words {
+  public:
+    class Question;
+
+    // A term counts so often at most in one row, and a row as so long at most.
+    static constexpr std::uint32_t kMostTimes = (1U << 12) - 1;
+    static constexpr std::uint32_t kLongest = (1U << 20) - 1;
+
+    explicit Words(const WordsSettings &settings);
+    Words(const Words &) = delete;
+    Words &operator=(const Words &) = delete;
+
+    // The terms of a row, as often as they occur. A label that is there already gets the new ones. Nothing is changed when
+    // memory runs out.
+    void add(Label label, std::span<const std::string_view> terms);
+
+    // Returns whether the label was there. A term that no row is left with is wiped from memory.
+    bool remove(Label label);
+
+    std::size_t size() const;
+    std::size_t terms() const;
+    std::size_t memory_bytes() const;
+    const WordsSettings &settings() const { return settings_; }
+
+    // Empty when every invariant holds, else a sentence that says which does not. Visits everything.
+    std::string check() const;
+
+    // The note is the caller's.
+    void save(const std::filesystem::path &path, const std::vector<std::uint64_t> &note) const;
+    static std::unique_ptr<Words> open(const std::filesystem::path &path, std::vector<std::uint64_t> &note);
+
+  private:
+    // Rows go by numbers of their own: labels come in pages of 64, and pages have the order in which they came.
+    using Row = std::uint32_t;
+
+    struct Posting {
+        Row row;
+        std::uint32_t shape;  // how often the term occurs in it, 12 bits, and how long it is, 20; 0 where it does no more
+    };
+
+    struct Postings {
+        Posting *at = nullptr;  // by row
+        std::uint32_t size = 0;
+        std::uint32_t capacity = 0;
+        std::uint32_t rows = 0;             // those that have the term: `size` less those that do no more
+        std::uint32_t most = 0;             // times that it occurs in a row; no less than that
+        std::uint32_t shortest_once = kLongest;   // length of a row with it once; no more than that
+        std::uint32_t shortest_often = kLongest;  // the same of a row that has it more often
+        std::unique_ptr<std::uint64_t[]> bits;  // a bit for each row, where the term is frequent; of `room_` pages
+    };
+
+    struct Content {
+        Term *terms = nullptr;  // in order, as often as they occur
+        std::uint32_t count = 0;
+    };
+
+    // A term asked for, and how often a row has it.
+    struct Met {
+        std::uint32_t place;
+        std::uint32_t times;
+    };
+
+    struct Leading {
+        float sum;
+        Row row;
+        friend bool operator<(const Leading &a, const Leading &b) { return a.sum > b.sum; }
+    };
+
+    struct Scratch {
+        std::vector<std::uint32_t> place;   // of each term: one more than its number among those asked for, or 0
+        std::vector<float> sums;            // of each row, so far; 0 where it has none of the terms
+        std::vector<Row> touched;           // rows that have a sum
+        std::vector<std::uint64_t> allowed; // a bit for each row that the filter lets pass
+        std::vector<Row> matching;          // rows that are let pass and have a term, where few are let pass
+        std::vector<Met> met;               // terms of a row that are asked for
+        std::vector<float> rest;
+        std::vector<Leading> leading;       // a heap, the least sum first
+        std::vector<Hit> hits;              // a heap, the worst first
+    };
+
+    static constexpr std::uint32_t kTimesShift = 20;
+    static constexpr std::uint32_t kNoPage = 0xFFFF'FFFF;
+
+    static std::uint32_t times_of(std::uint32_t shape) { return shape >> kTimesShift; }
+    static std::uint32_t length_of(std::uint32_t shape) { return shape & kLongest; }
+    static std::uint32_t shape_of(std::size_t times, std::size_t length);
+    static std::uint32_t capped(std::size_t length) { return static_cast<std::uint32_t>(std::min<std::size_t>(length, kLongest)); }
+
+    Row row_of(Label label) const;  // kNone where it is not there
+    Label label_of(Row row) const { return pages_[row >> kPageBits] << kPageBits | static_cast<Label>(row & kPageMask); }
+    bool live(Row row) const { return (live_[row >> kPageBits] >> (row & kPageMask) & 1) != 0; }
+    std::span<const Term> terms_of(Row row) const;
+
+    // Calls `visit(term, times)` for each different one of a row's terms.
+    template <class Visit>
+    static void for_each_term(std::span<const Term> terms, Visit visit) {
+        for (std::size_t i = 0; i < terms.size();) {
+            std::size_t end = i + 1;
+            while (end < terms.size() && terms[end] == terms[i]) ++end;
+            visit(terms[i], end - i);
+            i = end;
+        }
+    }
+
+    // changing
+    std::shared_lock<std::shared_mutex> reading() const;
+    std::unique_lock<std::shared_mutex> changing();
+    std::uint32_t reach_page(Label page);
+    void make_room(std::size_t pages);
+    void reach_length(std::size_t length);
+    void reach_posting(Term term);
+    static Posting *posting_at(const Postings &list, Row row);
+    void put_posting(Term term, Row row, std::uint32_t shape) noexcept;
+    void drop_posting(Term term, Row row) noexcept;
+    void tidy(Postings &list) noexcept;
+    void drop_if_unused(Term term) noexcept;
+    void make_bits(Postings &list) noexcept;
+    void drop_bits(Postings &list) noexcept;
+    void count_length(Row row, std::size_t length, bool there) noexcept;
+    void clear(Row row) noexcept;
+    void leave_page(std::uint32_t page) noexcept;
+    void close_gaps() noexcept;
+    void bound(Postings &list, std::uint32_t shape) const noexcept;
+    // Whether a term that so many rows have is to have a bit for each row: those of one row in 64 take less than 8 bytes
+    // for each posting.
+    bool frequent(std::size_t rows) const { return rows >= kFewest && rows >= pages_.size(); }
+
+    // opening
+    void take_terms(std::span<const std::uint64_t> ends, std::span<const char> letters);
+    void take_rows(std::span<const Label> pages, std::span<const std::uint32_t> counts, std::span<const Term> contents);
+    void make_postings();
+
+    static constexpr std::size_t kFewest = 256;
+
+    WordsSettings settings_;
+    Vocabulary vocabulary_;
+    std::vector<Postings> postings_;  // of each term
+    Arena<Posting> posting_memory_;
+    Arena<Term> term_memory_;
+    std::unordered_map<Label, std::uint32_t> page_of_;
+    std::vector<Label> pages_;                       // of labels; -1 where it is gone
+    std::size_t gone_pages_ = 0;
+    Chunked<Content> contents_{kPageLabels};         // a page a row of it
+    std::size_t room_ = 0;                           // pages that what follows, and every term's bits, have room for
+    std::vector<std::uint64_t> live_;
+    std::vector<std::vector<std::uint64_t>> slices_; // bit i of the lengths of all rows, for each i
+    std::size_t rows_ = 0;
+    std::uint64_t length_ = 0;                       // of all rows together
+    std::size_t bits_ = 0;                           // terms that have bits
+    mutable Pool<Scratch> scratch_;
+
+    mutable std::mutex write_;          // one writer
+    mutable std::mutex gate_;           // a waiting writer holds back new readers, so that it cannot starve
+    mutable std::shared_mutex rows_lock_;  // shared while reading, exclusive while a row is changed
+};
+
+// Terms asked of the rows as they are at one moment: no row changes while a question lives, so it must not live long, nor
+// must its thread ask another one of the same words meanwhile.
+class Words::Question {
+  public:
+    // Terms count as often as they are given. `among`, where given, holds the only labels that `best` may return, and
+    // rows, frequencies and lengths are theirs alone.
+    Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among = nullptr);
+    ~Question();
+    Question(const Question &) = delete;
+    Question &operator=(const Question &) = delete;
+
+    // The k best of the rows that have one of the terms.
+    Ranked best(std::size_t k);
+
+    // The score of one row, filtered out or not; 0 where it has none of the terms, or is not there.
+    float score(Label label) const;
+
+    // How long a row is, in terms; 0 where it is not there.
+    std::uint32_t length(Label label) const;
+
+    std::size_t rows() const { return rows_; }
+    double mean_length() const { return mean_length_; }
+    // What a row would score that has every term once and is of mean length: over all terms, or over those that some row has.
+    double mass() const { return mass_; }
+    double found_mass() const { return found_mass_; }
+
+  private:
+    struct Asked {
+        Term term;
+        std::uint32_t times;  // asked for
+        std::uint32_t df;
+        float weight;         // idf * times * (k1 + 1)
+        float bound;          // no row gets more from this term
+    };
+
+    explicit Question(const Words &words);
+    void resolve(std::span<const std::string_view> terms);
+    void filter(const LabelSet &among);
+    void count_by_rows();
+    void count_by_postings();
+    void weigh();
+    LLMSPELL_INLINE float part(const Asked &one, std::uint32_t times, std::uint32_t length) const;
+    std::size_t meet(Row row) const;
+    float score_row(Row row) const;
+    void open(const Asked &one);
+    float reached(std::size_t k, std::size_t opened) const;
+    void rank(std::size_t k, std::vector<Hit> &hits);
+
+    static constexpr std::size_t kRowSteps = 8;  // looking at a row costs as many as that, and one for each of its terms
+
+    const Words &words_;
+    std::shared_lock<std::shared_mutex> lock_;
+    mutable Pool<Scratch>::Loan scratch_;
+    bool filtered_ = false;
+    bool few_ = false;               // rows let pass: each is looked at
+    std::vector<Asked> asked_;       // rarest first, equal ones as they were given
+    std::size_t unknown_ = 0;        // terms that no row of all has, as often as they were given
+    std::size_t touched_ = 0;        // rows that have a sum
+    std::size_t rows_ = 0;
+    std::uint64_t total_length_ = 0;
+    double mean_length_ = 0.0;
+    double mass_ = 0.0;
+    double found_mass_ = 0.0;
+    float base_ = 0.0F;              // k1 (1 - b + b length / mean_length) is base + slope * length
+    float slope_ = 0.0F;
+};
+
+}  // namespace llmspell

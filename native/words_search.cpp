@@ -1,0 +1,315 @@
+// Asking rows of words: what a filter leaves of them, what terms weigh there, and the best rows.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "kernels.hpp"
+#include "words.hpp"
+
+namespace llmspell {
+namespace {
+
+constexpr std::size_t kAtOnce = 64;       // postings that are opened together
+constexpr std::size_t kRowsAhead = 8;     // rows asked for before they are needed
+constexpr float kRounding = 1.0F + 1e-4F; // sums of floats in another order differ by less
+
+double idf(double rows, double df) { return std::log1p((rows - df + 0.5) / (df + 0.5)); }
+
+}  // namespace
+
+Words::Question::Question(const Words &words) : words_(words), lock_(words.reading()), scratch_(words.scratch_.lend()) {}
+
+Words::Question::Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among)
+    : Question(words) {  // so that the destructor comes to what a failure leaves
+    resolve(terms);
+    rows_ = words_.rows_;
+    total_length_ = words_.length_;
+    if (among != nullptr) {
+        filter(*among);
+        few_ ? count_by_rows() : count_by_postings();
+    }
+    weigh();
+}
+
+Words::Question::~Question() {
+    for (const Asked &one : asked_) scratch_->place[one.term] = 0;
+}
+
+// --- what is asked --------------------------------------------------------------------------------------------------
+
+void Words::Question::resolve(std::span<const std::string_view> terms) {
+    asked_.reserve(terms.size());
+    auto &place = scratch_->place;
+    if (place.size() < words_.postings_.size()) place.resize(words_.postings_.capacity());
+    for (const std::string_view text : terms) {
+        const Term term = words_.vocabulary_.find(text);
+        if (term == kNoTerm) {
+            ++unknown_;
+        } else if (place[term] != 0) {
+            ++asked_[place[term] - 1].times;
+        } else {
+            asked_.push_back({term, 1, words_.postings_[term].rows, 0.0F, 0.0F});
+            place[term] = static_cast<std::uint32_t>(asked_.size());
+        }
+    }
+    scratch_->met.resize(asked_.size());
+}
+
+// --- filters --------------------------------------------------------------------------------------------------------
+
+void Words::Question::filter(const LabelSet &among) {
+    filtered_ = true;
+    auto &allowed = scratch_->allowed;
+    const std::size_t pages = words_.pages_.size();
+    allowed.assign(pages, 0);
+    if (among.pages() * 4 < pages) {
+        among.for_each_page([&](Label page, std::uint64_t mask) {
+            const auto held = words_.page_of_.find(page);
+            if (held != words_.page_of_.end()) allowed[held->second] = mask & words_.live_[held->second];
+        });
+    } else {
+        for (std::size_t i = 0; i < pages; ++i) {
+            if (words_.live_[i] != 0) allowed[i] = among.mask(words_.pages_[i]) & words_.live_[i];
+        }
+    }
+    const auto count_both = kernels().count_both;
+    rows_ = count_both(allowed.data(), allowed.data(), pages);
+    total_length_ = 0;
+    for (std::size_t bit = 0; bit < words_.slices_.size(); ++bit) {
+        total_length_ += count_both(allowed.data(), words_.slices_[bit].data(), pages) << bit;
+    }
+    // Looking at a row takes some steps for each of its terms, at a posting one.
+    std::size_t postings = 0;
+    for (const Asked &one : asked_) postings += one.df;
+    few_ = rows_ * kRowSteps + total_length_ <= postings;
+}
+
+void Words::Question::count_by_rows() {
+    for (Asked &one : asked_) one.df = 0;
+    auto &rows = scratch_->matching;
+    rows.clear();
+    const auto &allowed = scratch_->allowed;
+    for (std::size_t page = 0; page < allowed.size(); ++page) {
+        for (std::uint64_t mask = allowed[page]; mask != 0; mask &= mask - 1) {
+            rows.push_back(static_cast<Row>(page << kPageBits) | static_cast<Row>(std::countr_zero(mask)));
+        }
+    }
+    std::size_t matching = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (i + kRowsAhead < rows.size()) prefetch(words_.terms_of(rows[i + kRowsAhead]).data());
+        const std::size_t met = meet(rows[i]);
+        for (std::size_t j = 0; j < met; ++j) ++asked_[scratch_->met[j].place].df;
+        if (met > 0) rows[matching++] = rows[i];
+    }
+    rows.resize(matching);
+}
+
+void Words::Question::count_by_postings() {
+    const auto &allowed = scratch_->allowed;
+    for (Asked &one : asked_) {
+        const Postings &list = words_.postings_[one.term];
+        if (list.bits != nullptr) {
+            one.df = static_cast<std::uint32_t>(kernels().count_both(allowed.data(), list.bits.get(), allowed.size()));
+            continue;
+        }
+        std::uint64_t df = 0;
+        for (const Posting &posting : std::span(list.at, list.size)) {
+            df += allowed[posting.row >> kPageBits] >> (posting.row & kPageMask) & (posting.shape != 0 ? 1 : 0);
+        }
+        one.df = static_cast<std::uint32_t>(df);
+    }
+}
+
+// --- weights --------------------------------------------------------------------------------------------------------
+
+void Words::Question::weigh() {
+    const auto &settings = words_.settings_;
+    const auto rows = static_cast<double>(rows_);
+    mean_length_ = rows_ == 0 ? 0.0 : static_cast<double>(total_length_) / rows;
+    base_ = static_cast<float>(settings.k1 * (1.0 - settings.b));
+    slope_ = mean_length_ == 0.0 ? 0.0F : static_cast<float>(settings.k1 * settings.b / mean_length_);
+    mass_ = idf(rows, 0.0) * static_cast<double>(unknown_);
+    const auto none = std::partition(asked_.begin(), asked_.end(), [](const Asked &one) { return one.df > 0; });
+    for (auto at = none; at != asked_.end(); ++at) {
+        mass_ += idf(rows, 0.0) * at->times;
+        scratch_->place[at->term] = 0;
+    }
+    asked_.erase(none, asked_.end());
+    auto &place = scratch_->place;
+    std::sort(asked_.begin(), asked_.end(), [&](const Asked &a, const Asked &b) {
+        return a.df != b.df ? a.df < b.df : place[a.term] < place[b.term];  // as they were given
+    });
+    for (std::size_t i = 0; i < asked_.size(); ++i) {
+        Asked &one = asked_[i];
+        place[one.term] = static_cast<std::uint32_t>(i + 1);
+        const double mass = idf(rows, one.df) * one.times;
+        found_mass_ += mass;
+        one.weight = static_cast<float>(mass * (settings.k1 + 1.0));
+        const Postings &list = words_.postings_[one.term];
+        one.bound = part(one, 1, list.shortest_once);
+        if (list.most > 1) one.bound = std::max(one.bound, part(one, list.most, list.shortest_often));
+    }
+    mass_ += found_mass_;
+}
+
+// --- rows -----------------------------------------------------------------------------------------------------------
+
+float Words::Question::part(const Asked &one, std::uint32_t times, std::uint32_t length) const {
+    const auto tf = static_cast<float>(static_cast<std::int32_t>(times));
+    return one.weight * tf / (tf + (base_ + slope_ * static_cast<float>(static_cast<std::int32_t>(length))));
+}
+
+// Which of the terms a row has, and how often; returns how many.
+std::size_t Words::Question::meet(Row row) const {
+    const std::uint32_t *const place = scratch_->place.data();
+    Met *const met = scratch_->met.data();
+    std::size_t count = 0;
+    for (const Term term : words_.terms_of(row)) {
+        const std::uint32_t at = place[term];
+        if (at == 0) continue;
+        if (count > 0 && met[count - 1].place == at - 1) {
+            ++met[count - 1].times;
+        } else {
+            met[count++] = {at - 1, 1};
+        }
+    }
+    return count;
+}
+
+// The same sum, in the same order, that opening all postings gives.
+float Words::Question::score_row(Row row) const {
+    const std::size_t count = meet(row);
+    Met *const met = scratch_->met.data();
+    std::sort(met, met + count, [](const Met &a, const Met &b) { return a.place < b.place; });
+    const std::uint32_t length = capped(words_.terms_of(row).size());
+    float sum = 0.0F;
+    for (std::size_t i = 0; i < count; ++i) sum += part(asked_[met[i].place], std::min(met[i].times, kMostTimes), length);
+    return sum;
+}
+
+float Words::Question::score(Label label) const {
+    const Row row = words_.row_of(label);
+    return row == kNone ? 0.0F : score_row(row);
+}
+
+std::uint32_t Words::Question::length(Label label) const {
+    const Row row = words_.row_of(label);
+    return row == kNone ? 0 : capped(words_.terms_of(row).size());
+}
+
+// --- the best -------------------------------------------------------------------------------------------------------
+
+// Adds what the term gives to the sums of all rows that have it.
+void Words::Question::open(const Asked &one) {
+    const Postings &list = words_.postings_[one.term];
+    const std::uint64_t *const allowed = scratch_->allowed.data();
+    float *const sums = scratch_->sums.data();
+    Row *const touched = scratch_->touched.data();
+    std::size_t count = touched_;
+    Posting some[kAtOnce];
+    float parts[kAtOnce];
+    for (std::size_t first = 0; first < list.size; first += kAtOnce) {
+        const Posting *postings = list.at + first;
+        std::size_t n = std::min<std::size_t>(kAtOnce, list.size - first);
+        if (filtered_) {
+            std::size_t kept = 0;
+            for (std::size_t i = 0; i < n; ++i) {
+                some[kept] = postings[i];
+                kept += allowed[postings[i].row >> kPageBits] >> (postings[i].row & kPageMask) & 1;
+            }
+            postings = some;
+            n = kept;
+        }
+        for (std::size_t i = 0; i < n; ++i) parts[i] = part(one, times_of(postings[i].shape), length_of(postings[i].shape));
+        for (std::size_t i = 0; i < n; ++i) {
+            const Row row = postings[i].row;
+            const float before = sums[row];
+            touched[count] = row;
+            count += static_cast<std::size_t>(before == 0.0F) & static_cast<std::size_t>(parts[i] != 0.0F);
+            sums[row] = before + parts[i];
+        }
+    }
+    touched_ = count;
+}
+
+// A score that the k best rows have at least: that of the k-th of those that lead now, in full.
+float Words::Question::reached(std::size_t k, std::size_t opened) const {
+    auto &leading = scratch_->leading;
+    leading.clear();
+    const float *const sums = scratch_->sums.data();
+    for (const Row row : std::span(scratch_->touched).first(touched_)) {
+        if (leading.size() < k || sums[row] > leading.front().sum) keep_least(leading, Leading{sums[row], row}, k);
+    }
+    if (leading.size() < k) return 0.0F;
+    if (opened == asked_.size()) return leading.front().sum;
+    float least = std::numeric_limits<float>::infinity();
+    for (const Leading &one : leading) least = std::min(least, score_row(one.row));
+    return least;
+}
+
+void Words::Question::rank(std::size_t k, std::vector<Hit> &hits) {
+    auto &scratch = *scratch_;
+    const std::size_t rows = words_.pages_.size() << kPageBits;
+    if (scratch.sums.size() < rows) {
+        scratch.sums.resize(words_.room_ << kPageBits);
+        scratch.touched.resize((words_.room_ << kPageBits) + 1);
+    }
+    scratch.leading.reserve(std::min(k, rows));
+    auto &rest = scratch.rest;  // what the terms from each one on can give a row at most
+    rest.assign(asked_.size() + 1, 0.0F);
+    for (std::size_t i = asked_.size(); i-- > 0;) rest[i] = rest[i + 1] + asked_[i].bound;
+    touched_ = 0;
+    float least = 0.0F;
+    std::size_t opened = 0;
+    for (; opened < asked_.size(); ++opened) {
+        if (rest[0] - rest[opened] > rest[opened] && touched_ >= k) {
+            least = std::max(least, reached(k, opened));
+            if (rest[opened] * kRounding < least) break;
+        }
+        open(asked_[opened]);
+    }
+    const std::span<const Asked> closed = std::span(asked_).subspan(opened);
+    for (const Row row : std::span(scratch.touched).first(touched_)) {
+        const float sum = std::exchange(scratch.sums[row], 0.0F);
+        if ((sum + rest[opened]) * kRounding < least) continue;
+        float score = sum;
+        if (!closed.empty()) {
+            float most = sum;
+            for (const Asked &one : closed) {
+                const std::uint64_t *const bits = words_.postings_[one.term].bits.get();
+                if (bits == nullptr || (bits[row >> kPageBits] >> (row & kPageMask) & 1) != 0) most += one.bound;
+            }
+            if (most * kRounding < least) continue;
+            score = score_row(row);
+        }
+        if (score < least) continue;
+        keep_least(hits, Hit{-score, words_.label_of(row)}, k);
+        if (hits.size() == k) least = std::max(least, -hits.front().distance);
+    }
+}
+
+Ranked Words::Question::best(std::size_t k) {
+    Ranked ranked;
+    k = std::min(k, rows_);
+    if (k == 0 || asked_.empty()) return ranked;
+    auto &hits = scratch_->hits;
+    hits.clear();
+    hits.reserve(k);
+    if (few_) {
+        for (const Row row : scratch_->matching) keep_least(hits, Hit{-score_row(row), words_.label_of(row)}, k);
+    } else {
+        rank(k, hits);
+    }
+    std::sort_heap(hits.begin(), hits.end());
+    ranked.labels.reserve(hits.size());
+    ranked.scores.reserve(hits.size());
+    for (const Hit &hit : hits) {
+        ranked.labels.push_back(hit.label);
+        ranked.scores.push_back(-hit.distance);
+    }
+    return ranked;
+}
+
+}  // namespace llmspell
