@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from llmspell_memory.errors import ClosedError, SpaceChangedError
 from llmspell_memory.manager import DefaultMemoryManager
-from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_where
+from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_on_duplicate, checked_where
 from llmspell_memory.types import Filter, Watch
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.text import checked_text
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.config import EpisodicBackendType, MemoryConfig
     from llmspell_memory.embeddings import EmbeddingService
+    from llmspell_memory.memory import OnDuplicate
     from llmspell_memory.operations.reembed import Reembedding
     from llmspell_memory.operations.tuning.advice import Advice
     from llmspell_memory.operations.tuning.report import TuneReport
@@ -108,13 +109,14 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.namespace`."""
         return self._sync.namespace
 
-    async def add(self, entry: EpisodicEntry) -> str:
+    async def add(self, entry: EpisodicEntry, *, on_duplicate: OnDuplicate = "keep") -> str:
         """See `EpisodicMemory.add`. Cancelled, it leaves the entry whole or absent."""
-        return (await self.add_many([entry]))[0]
+        return (await self.add_many([entry], on_duplicate=on_duplicate))[0]
 
-    async def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
+    async def add_many(self, entries: Iterable[EpisodicEntry], *, on_duplicate: OnDuplicate = "keep") -> list[str]:
         """See `EpisodicMemory.add_many`. Cancelled, it leaves all entries or none."""
         with self._observer.timed("add"):
+            skip = checked_on_duplicate(on_duplicate) == "skip"
             batch = Batch(entries, self.namespace)
             while True:
                 service = self.service
@@ -123,11 +125,11 @@ class AsyncEpisodicMemory:
                 if texts:
                     self._observer.took("add.embed", began)
                 try:
-                    await self._worker.run(self._backend.add, batch.finished(vectors), space=service.space)
+                    return await self._worker.run(
+                        self._backend.add, batch.finished(vectors), space=service.space, skip_equal=skip
+                    )
                 except SpaceChangedError:
                     check_moved(service, self.service, given=batch.has_vectors)
-                else:
-                    return batch.ids
 
     async def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
         """See `EpisodicMemory.get`."""

@@ -7,7 +7,7 @@ import functools
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import InputError, NotFoundError, SpaceChangedError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _EVERYTHING = Filter()
 _FIRST = datetime.min.replace(tzinfo=UTC)
+
+OnDuplicate: TypeAlias = Literal["keep", "skip"]
+"""What becomes of an entry that says again what its session holds: it is stored all the same, or left out."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -74,10 +77,15 @@ class EpisodicMemory:
         """The namespace this memory is scoped to, () when it holds the whole store; every call means this at most."""
         return self._backend.namespace
 
-    def add(self, entry: EpisodicEntry) -> str:
+    def add(self, entry: EpisodicEntry, *, on_duplicate: OnDuplicate = "keep") -> str:
         """Store an entry and return its id; a known id (in its namespace) is replaced, keeping its ingestion_time.
 
         An entry that carries a vector is not embedded.
+
+        Args:
+            entry: what is to be stored.
+            on_duplicate: with "skip", an entry of a new id whose session has one of equal role and content is not
+                stored, and the id of that one is returned: agents repeat themselves, and try again.
 
         Raises:
             InputError: the vector is not acceptable; a DimensionError for the wrong width. Or the entry's namespace
@@ -85,11 +93,15 @@ class EpisodicMemory:
             EmbeddingError: the text could not be embedded. Nothing is stored.
             StorageError: the store failed. Nothing is stored.
         """
-        return self.add_many([entry])[0]
+        return self.add_many([entry], on_duplicate=on_duplicate)[0]
 
     @_timed("add")
-    def add_many(self, entries: Iterable[EpisodicEntry]) -> list[str]:
-        """Store all entries or none and return their ids, in order; texts are embedded together. Raises as `add`."""
+    def add_many(self, entries: Iterable[EpisodicEntry], *, on_duplicate: OnDuplicate = "keep") -> list[str]:
+        """Store all entries or none and return their ids, in order; texts are embedded together.
+
+        See `add`, also for what it raises; an entry may repeat an earlier one of the same call, too.
+        """
+        skip = checked_on_duplicate(on_duplicate) == "skip"
         batch = Batch(entries, self.namespace)
         while True:
             service = self.service
@@ -98,11 +110,9 @@ class EpisodicMemory:
             if texts:
                 self._observer.took("add.embed", began)
             try:
-                self._backend.add(batch.finished(vectors), space=service.space)
+                return self._backend.add(batch.finished(vectors), space=service.space, skip_equal=skip)
             except SpaceChangedError:
                 check_moved(service, self.service, given=batch.has_vectors)
-            else:
-                return batch.ids
 
     @_timed("get")
     def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
@@ -323,11 +333,6 @@ class Batch:
         self._entries = [_checked_entry(entry).within(namespace) for entry in entries]
 
     @property
-    def ids(self) -> list[str]:
-        """Ids in the order given."""
-        return [entry.id for entry in self._entries]
-
-    @property
     def has_vectors(self) -> bool:
         """Whether some entries came with a vector."""
         return any(entry.embedding is not None for entry in self._entries)
@@ -359,6 +364,13 @@ def _own(row: Vector) -> Vector:
     vector = row.copy()
     vector.flags.writeable = False
     return vector
+
+
+def checked_on_duplicate(value: object) -> OnDuplicate:
+    """Return `value` if it says what becomes of a repetition, else raise an InputError."""
+    if value not in get_args(OnDuplicate):
+        raise InputError(f'on_duplicate must be "keep" or "skip", got {value!r}')
+    return value  # type: ignore[return-value]  # checked
 
 
 def checked_where(where: object) -> Filter:

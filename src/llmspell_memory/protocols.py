@@ -183,8 +183,14 @@ class EpisodicBackend(Protocol):
         """
         ...
 
-    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries with their vectors, ordered by (timestamp, id), as they were when the scan began."""
+    def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
+        """Yield matching entries with their vectors, ordered by (timestamp, id), as they were when the scan began.
+
+        Args:
+            where: conditions.
+            limit: how many at most.
+            newest: the other way round, the newest first.
+        """
         ...
 
     def search(

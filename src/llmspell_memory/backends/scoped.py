@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from llmspell_memory.protocols import EpisodicBackend, VectorsBeside
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Erased, Hit, HNSWConfig, SessionSummary, Vector
+    from llmspell_memory.types import (
+        EmbeddingSpace,
+        EpisodicEntry,
+        Erased,
+        Hit,
+        HNSWConfig,
+        Query,
+        SessionSummary,
+        Vector,
+    )
 
 
 class ScopedBackend:
@@ -65,13 +74,16 @@ class ScopedBackend:
             raise ClosedError(f"this scope of {shortened(self._namespace)} is closed")
         return self._backend
 
-    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
-        """Store all or none, in the scope; a known identity is replaced but keeps its ingestion_time."""
-        self._store().add([entry.within(self._namespace) for entry in entries], space=space)
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
+        """Store all or none, in the scope, and return their ids; a known identity keeps its ingestion_time."""
+        inside = [entry.within(self._namespace) for entry in entries]
+        return self._store().add(inside, space=space, skip_equal=skip_equal)
 
-    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield the scope's matching entries ordered by (timestamp, id), as they were when the scan began."""
-        return self._while_open(self._store().scan(where.within(self._namespace), limit=limit))
+    def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
+        """Yield the scope's matching entries by (timestamp, id), as they were when the scan began; or newest first."""
+        return self._while_open(self._store().scan(where.within(self._namespace), limit=limit, newest=newest))
 
     def _while_open(self, entries: Iterator[EpisodicEntry]) -> Iterator[EpisodicEntry]:
         self._store()  # it may have been closed since the scan was asked for
@@ -82,6 +94,10 @@ class ScopedBackend:
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among the scope's that match, best first."""
         return self._store().search(vector, k, where.within(self._namespace), exact=exact, space=space)
+
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        """Return the k entries that answer a query best among the scope's that match, best first."""
+        return self._store().retrieve(query, k, where.within(self._namespace), space=space)
 
     def changes(self, since: int, *, limit: int = 512) -> RowChanges:
         """Return what happened to the scope's rows after a sequence number, which counts the whole store's changes."""

@@ -60,6 +60,9 @@ OwnNamespace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 Reembed = Annotated[bool, typer.Option("--reembed", help="Drop the vectors in the file and embed its texts anew.")]
+SkipDuplicates = Annotated[
+    bool, typer.Option("--skip-duplicates", help="Leave out what repeats its session: the same words of the same role.")
+]
 ImportFormat = Annotated[
     FileFormat | None, typer.Option("--format", help="What the files are; found out by their content unless given.")
 ]

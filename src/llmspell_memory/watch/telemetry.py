@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Erased,
         Filter,
         Hit,
+        Query,
         SessionSummary,
         Telemetry,
         Vector,
@@ -145,24 +146,33 @@ class _Traced:
         return getattr(self._backend, name)
 
     def _span(
-        self, operation: str, where: Filter | None, more: dict[str, int] | None = None
+        self, operation: str, where: Filter | None, more: dict[str, int | str] | None = None
     ) -> AbstractContextManager[Any]:
         attributes: dict[str, Any] = dict(more or {})
         if where is not None:
             attributes[f"{_SYSTEM}.filter"] = conditions(where, within=self._backend.namespace)
         return self._instruments.database(operation, attributes)
 
-    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
         several = len(entries) > 1  # the conventions know a batch of two and more
-        more = {"db.operation.batch.size": len(entries)} if several else {}
+        more: dict[str, int | str] = {"db.operation.batch.size": len(entries)} if several else {}
         with self._span("BATCH add" if several else "add", None, more):
-            self._backend.add(entries, space=space)
+            return self._backend.add(entries, space=space, skip_equal=skip_equal)
 
     def search(
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
     ) -> list[Hit]:
         with self._span("search", where, {f"{_SYSTEM}.k": k}) as span:
             hits = self._backend.search(vector, k, where, exact=exact, space=space)
+            span.set_attribute("db.response.returned_rows", len(hits))
+            return hits
+
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        more: dict[str, int | str] = {f"{_SYSTEM}.k": k, f"{_SYSTEM}.mode": query.mode}
+        with self._span("retrieve", where, more) as span:
+            hits = self._backend.retrieve(query, k, where, space=space)
             span.set_attribute("db.response.returned_rows", len(hits))
             return hits
 

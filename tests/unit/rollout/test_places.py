@@ -169,7 +169,7 @@ def test_a_promoted_candidate_that_fails_is_rolled_back_at_once(opened: Opened, 
         "stats": lambda: rollout.stats().entries,
     }
     candidate.instead[verb] = broken
-    assert uses[verb]() == {"search": 60, "count": 60, "add": None, "delete": 1, "forget": 1, "stats": 60}[verb]
+    assert uses[verb]() == {"search": 60, "count": 60, "add": ["id-60"], "delete": 1, "forget": 1, "stats": 60}[verb]
     assert (state_of(rollout), rollout.report().serving) == ("rolled back", "primary")
     assert primary.count(ALL) == {"add": 61, "delete": 59, "forget": 59}.get(verb, 60)
 

@@ -15,6 +15,7 @@ from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.figures import sizes
 from llmspell_memory.backends.local.beside import VectorsBeside
 from llmspell_memory.backends.local.rows import ALL, Feed, Rows
+from llmspell_memory.backends.repeats import Repeats
 from llmspell_memory.backends.view import IndexView
 from llmspell_memory.errors import SpaceChangedError
 from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary, SpaceCount
@@ -64,28 +65,31 @@ class LocalBackend:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw
 
-    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
-        """Store all or none; a known identity is replaced but keeps its ingestion_time."""
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
+        """Store all or none, and return their ids; a known identity is replaced but keeps its ingestion_time."""
         before = self.space if space is None else space
         for entry in entries:
             checked_vector(entry, before, self.hnsw)
         self._rows.check_open()
         with self._rows.writing, self._rows as rows:
             check_space(rows.space, before)
+            repeats = Repeats(entries, known=rows.knows, read=rows.saying) if skip_equal else None
+            ids = []
             for entry in entries:
-                rows.put(entry)
+                other = repeats and repeats.instead_of(entry)
+                if other is None:
+                    rows.put(entry)
+                ids.append(other or entry.id)
         self._view.catch_up()
+        return ids
 
-    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
-        yield from map(own, self._in_order(where)[:limit])
-
-    def _in_order(self, where: Filter) -> list[EpisodicEntry]:
-        """The store's own entries that match, which no caller may be given."""
+    def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
+        """Yield matching entries ordered by (timestamp, id), as they were when the scan began; or the newest first."""
         with self._rows as rows:
-            found = [(rows.entries[label], label) for label in rows.matching(where)]
-        # One id at one moment in two namespaces: the one that was added first comes first, as in a file.
-        return [entry for entry, _ in sorted(found, key=lambda one: (one[0].timestamp, one[0].id, one[1]))]
+            found = rows.scan(where, limit=limit, newest=newest)
+        yield from map(own, found)
 
     def search(
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
@@ -170,7 +174,9 @@ class LocalBackend:
     def sessions(self, where: Filter) -> list[SessionSummary]:
         """Return one line per session, counting the entries that match, latest activity first."""
         groups: dict[tuple[str, tuple[str, ...]], list[EpisodicEntry]] = defaultdict(list)
-        for entry in self._in_order(where):
+        with self._rows as rows:
+            found = rows.scan(where, limit=None, newest=False)
+        for entry in found:
             groups[entry.session_id, entry.namespace].append(entry)
         lines = [
             SessionSummary(

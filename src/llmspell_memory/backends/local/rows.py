@@ -8,7 +8,8 @@ import threading
 from bisect import bisect_right
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, Identity, Vector
     from llmspell_memory.types.arrays import Labels
+
+Place: TypeAlias = tuple[datetime, str, int]
+_NEVER: Final[Place] = (datetime.min.replace(tzinfo=UTC), "", -1)
 
 _FEW: Final = 512
 """Expired entries that are left out of what the index finds; more are left out of what it searches."""
@@ -102,6 +106,9 @@ class Rows:
         self._vectors = {space: Log()}  # changes of vectors, by their space
         self._names: dict[int, Identity | None] = {}  # of what was deleted, None once it is forgotten
         self._next_label = 0
+        self._order: list[int] = []
+        self._ordered = True
+        self._last = _NEVER  # no entry stands later
         self._by_id: defaultdict[str, dict[int, None]] = defaultdict(dict)
         self._by_session: defaultdict[str, dict[int, None]] = defaultdict(dict)
         self._expiring: list[tuple[datetime, int]] = []  # a heap; what it says of a label may be out of date
@@ -133,6 +140,7 @@ class Rows:
             self._closed = True
             for held in (
                 self.entries,
+                self._order,
                 self._by_id,
                 self._by_session,
                 self.notes,
@@ -148,12 +156,17 @@ class Rows:
 
     def put(self, entry: EpisodicEntry) -> None:
         """Put an entry in place of the one with its identity, whose ingestion_time it gets."""
-        label = next((one for one in self._by_id[entry.id] if self.entries[one].namespace == entry.namespace), None)
+        label = self._label_of(entry.identity)
         if label is None:
             label = self._next_label
             self._next_label += 1
+            place = entry.timestamp, entry.id, label
+            self._ordered &= place > self._last
+            self._last = max(place, self._last)
+            self._order.append(label)
         else:
             old = self._remove(label)
+            self._ordered &= entry.timestamp == old.timestamp
             entry = entry.changed(ingestion_time=old.ingestion_time)
             if entry.content != old.content:
                 self._drop_beside(label)
@@ -163,6 +176,22 @@ class Rows:
         if entry.expires_at is not None:
             self._expect(label, entry.expires_at)
         self._note(label)
+
+    def _label_of(self, identity: Identity) -> int | None:
+        namespace, name = identity
+        return next((one for one in self._by_id.get(name, ()) if self.entries[one].namespace == namespace), None)
+
+    def knows(self, identity: Identity) -> bool:
+        """Say whether an identity has a row."""
+        return self._label_of(identity) is not None
+
+    def saying(self, namespace: tuple[str, ...], session_id: str, contents: set[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield role, content and id of a session's entries with one of the contents, first what was added first."""
+        expired = self.expired()
+        for label in sorted(self._by_session.get(session_id, ())):
+            entry = self.entries[label]
+            if entry.content in contents and entry.namespace == namespace and label not in expired:
+                yield entry.role, entry.content, entry.id
 
     def mark(self, label: int) -> None:
         """Mark an entry as processed."""
@@ -211,6 +240,29 @@ class Rows:
             current = ((entry.expires_at, of) for of, entry in self.entries.items() if entry.expires_at is not None)
             self._expiring = sorted(current)
         heapq.heappush(self._expiring, (expires_at, label))
+
+    def _in_order(self) -> list[int]:
+        """Labels by (timestamp, id, label), gone ones among them; at hand where entries come as they happen."""
+        if not self._ordered or len(self._order) > 2 * len(self.entries) + 64:
+            self._order = sorted(self.entries, key=self._place)
+            self._last = self._place(self._order[-1]) if self._order else _NEVER
+            self._ordered = True
+        return self._order
+
+    def _place(self, label: int) -> Place:
+        """Where an entry stands in time: one id at one moment in two namespaces stands as it was added."""
+        entry = self.entries[label]
+        return entry.timestamp, entry.id, label
+
+    def scan(self, where: Filter, *, limit: int | None, newest: bool) -> list[EpisodicEntry]:
+        """Return up to `limit` of the entries that match, which no caller may be given, by time or the newest first."""
+        if where.ids is not None or where.session_id is not None:
+            labels = sorted(self.matching(where), key=self._place, reverse=newest)[:limit]
+            return [self.entries[label] for label in labels]
+        now = datetime.now(UTC)
+        order = reversed(self._in_order()) if newest else self._in_order()
+        there = (self.entries[label] for label in order if label in self.entries)
+        return list(islice((entry for entry in there if where.matches(entry, now=now)), limit))
 
     def matching(self, where: Filter) -> list[int]:
         """Labels of the entries that match, in the order they were added."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.notes import ERAS, KEPT, ROLLBACK, with_era, with_names
+from llmspell_memory.backends.repeats import Repeats
 from llmspell_memory.backends.sqlite.connection import Connections, translated
 from llmspell_memory.backends.sqlite.feed import last_seq, take_seqs
 from llmspell_memory.backends.sqlite.figures import row_figures
@@ -31,7 +33,7 @@ from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside,
 from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
-from llmspell_memory.types import BackendStats, Erased, RowChanges, SessionSummary
+from llmspell_memory.types import BackendStats, Erased, Filter, RowChanges, SessionSummary
 from llmspell_memory.types.histogram import SearchParts
 from llmspell_memory.types.settings import checked_durability
 
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
         Durability,
         EmbeddingSpace,
         EpisodicEntry,
-        Filter,
         Hit,
         HNSWConfig,
         Identity,
@@ -141,20 +142,30 @@ class SQLiteBackend:
         if self._warm:
             using.follow()
 
-    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
-        """Store all or none, durable on return; a known identity is replaced but keeps its ingestion_time."""
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
+        """Store all or none, durable on return, and return their ids; a known identity keeps its ingestion_time."""
         using = self._using
         check_space(using.space, space)
         vectors = [checked_vector(entry, using.space, using.view.hnsw) for entry in entries]
         with self._writing_vectors(using) as db:
-            first = self._take_seqs(db, len(entries))
+            repeats = Repeats(entries, known=partial(_has, db), read=partial(_saying, db)) if skip_equal else None
             others = [table for table in vector_tables(db) if table != using.sql.vectors]
-            for seq, (entry, vector) in enumerate(zip(entries, vectors, strict=True), start=first):
+            ids: list[str] = []
+            seq = None
+            for entry, vector in zip(entries, vectors, strict=True):
+                if repeats and (other := repeats.instead_of(entry)) is not None:
+                    ids.append(other)
+                    continue
+                seq = self._take_seqs(db, len(entries) - len(ids)) if seq is None else seq + 1
                 row = to_row(entry)
                 drop_outdated(db, others, row)
                 db.execute(using.sql.put_entry, (*row, seq))
                 db.execute(using.sql.put_vector, (seq, packed_vector(vector), row[1], row[0]))
+                ids.append(entry.id)
         self._follow(using)
+        return ids
 
     @contextmanager
     def _writing_rows(self) -> Iterator[sqlite3.Connection]:
@@ -189,11 +200,11 @@ class SQLiteBackend:
                     if self._using is using:  # others have moved it
                         using.check_in_use(db)
 
-    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
+    def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
+        """Yield matching entries ordered by (timestamp, id), as they were when the scan began; or the newest first."""
         with self._reading_vectors() as (using, db):
             clause, parameters = present(db, where)
-            sql = using.sql.scan if where.ids is None else using.sql.scan_ids
+            sql = using.sql.scan(newest=newest, by_ids=where.ids is not None)
             rows = db.execute(sql.format(where=clause), (*parameters, -1 if limit is None else limit))
             while page := rows.fetchmany(PAGE):
                 for row in page:
@@ -431,3 +442,12 @@ class SQLiteBackend:
 def _has(db: sqlite3.Connection, identity: Identity) -> bool:
     namespace, name = identity
     return db.execute(Statements.has, (name, packed_namespace(namespace))).fetchone() is not None
+
+
+def _saying(
+    db: sqlite3.Connection, namespace: tuple[str, ...], session_id: str, contents: set[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield role, content and id of a session's entries with one of the contents, first what was added first."""
+    clause, parameters = present(db, Filter(session_id=session_id))
+    wanted = json.dumps(list(contents), ensure_ascii=False)
+    yield from db.execute(Statements.saying.format(where=clause), (*parameters, packed_namespace(namespace), wanted))

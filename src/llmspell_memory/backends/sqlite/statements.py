@@ -26,9 +26,7 @@ class Statements:
         self._some = row.replace("vector FROM", f"vector, label, {moment} FROM")
         self._none = f"SELECT {moment}"
         self._vectors = f"SELECT label, vector FROM {vectors}"  # noqa: S608
-        self.scan = f"{row} WHERE {{where}} ORDER BY timestamp, id, label LIMIT ?"
-        # The plus keeps SQLite from walking a whole namespace in this order to find a few ids in it.
-        self.scan_ids = f"{row} WHERE {{where}} ORDER BY +timestamp, id, label LIMIT ?"
+        self._row = row
         self.put_entry = (
             f"INSERT INTO entries ({COLUMNS}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
             " ON CONFLICT (id, namespace) DO UPDATE SET session_id = excluded.session_id,"
@@ -49,6 +47,13 @@ class Statements:
         )
         self.pending = f"SELECT count(*) FROM {vectors} WHERE seq > ?"  # noqa: S608
 
+    def scan(self, *, newest: bool, by_ids: bool) -> str:
+        """Rows by (timestamp, id); or the newest first."""
+        down = " DESC" if newest else ""
+        # The plus keeps SQLite from walking a whole namespace in this order to find a few ids in it.
+        time = "+timestamp" if by_ids else "timestamp"
+        return f"{self._row} WHERE {{where}} ORDER BY {time}{down}, id{down}, label{down} LIMIT ?"
+
     next_expiry = "SELECT min(expires_at) FROM entries WHERE expires_at IS NOT NULL"
     expired = "SELECT label FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?"
     drop_entry = "DELETE FROM entries WHERE label = ?"
@@ -56,6 +61,11 @@ class Statements:
         "INSERT INTO tombstones (seq, label, namespace, id) SELECT ?, label, namespace, id FROM entries WHERE label = ?"
     )
     has = "SELECT 1 FROM entries WHERE id = ? AND namespace = ?"
+    # The plus keeps SQLite from reading a whole namespace to find one session in it.
+    saying = (
+        "SELECT role, content, id FROM entries WHERE {where} AND +namespace = ?"
+        " AND content IN (SELECT value FROM json_each(?)) ORDER BY label"
+    )
     forget_names = "UPDATE tombstones SET namespace = NULL, id = NULL WHERE id IS NOT NULL"
     gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
     buried = "SELECT seq, namespace, id FROM tombstones WHERE seq > ? ORDER BY seq LIMIT ?"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llmspell_memory.cli.opening import open_to_write
-from llmspell_memory.cli.options import AsJson, OwnNamespace, moment, settings_of
+from llmspell_memory.cli.options import AsJson, OwnNamespace, SkipDuplicates, moment, settings_of
 from llmspell_memory.cli.render import one_line, print_json
 from llmspell_memory.types import EpisodicEntry
 
@@ -32,9 +32,13 @@ def add(
         typer.Option("--expires", parser=moment, metavar="TIME", help="When it becomes invisible; never unless given."),
     ] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object.")] = None,
+    skip_duplicates: SkipDuplicates = False,
     as_json: AsJson = False,
 ) -> None:
-    """Store an entry and print its id; the store is made when it does not exist."""
+    """Store an entry and print its id; the store is made when it does not exist.
+
+    With --skip-duplicates, the id may be that of the entry whose words it repeats. --json prints {"id": …, "db": …}.
+    """
     settings = settings_of(ctx)
     given = {"id": entry_id, "timestamp": timestamp, "expires_at": expires, "metadata": _object(metadata)}
     entry = EpisodicEntry(
@@ -45,11 +49,11 @@ def add(
         **{name: value for name, value in given.items() if value is not None},
     )
     with open_to_write(settings) as memory:
-        memory.episodic.add(entry)
+        stored = memory.episodic.add(entry, on_duplicate="skip" if skip_duplicates else "keep")
     if as_json:
-        print_json({"id": entry.id, "db": str(settings.db)})
+        print_json({"id": stored, "db": str(settings.db)})
     else:
-        typer.echo(one_line(entry.id))
+        typer.echo(one_line(stored))
 
 
 def _object(text: str | None) -> Any:

@@ -17,6 +17,7 @@ from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.render import console, one_line, print_json, table
 from llmspell_memory.cli.settings import Settings
 from llmspell_memory.errors import InputError
+from llmspell_memory.memory import OnDuplicate
 from llmspell_memory.operations import Format, export_jsonl, fitting, import_entries, open_source
 from llmspell_memory.operations.files.output import written_whole
 from llmspell_memory.types import EpisodicEntry
@@ -32,6 +33,7 @@ def import_(
         typer.Option("--namespace", metavar="SEGMENT", help="Put the entries below this namespace; once a segment."),
     ] = None,
     reembed: options.Reembed = False,
+    skip_duplicates: options.SkipDuplicates = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Store the entries of files: JSONL, or conversations.json out of an export of ChatGPT or Claude.
@@ -41,11 +43,12 @@ def import_(
     """
     settings = options.settings_of(ctx)
     below = tuple(namespace or ())
+    repeats: OnDuplicate = "skip" if skip_duplicates else "keep"
     wanted = cast("Format | None", None if file_format is None else file_format.value)
     done = []
     for path in files:
         with progress(f"importing {one_line(path.name)}", quiet=as_json) as on_progress:
-            done.append(_import_file(path, settings, wanted, below, on_progress, reembed=reembed))
+            done.append(_import_file(path, settings, wanted, below, on_progress, reembed=reembed, repeats=repeats))
     if as_json:
         print_json({"files": done})
     else:
@@ -60,6 +63,7 @@ def _import_file(
     on_progress: Callable[[int], None],
     *,
     reembed: bool,
+    repeats: OnDuplicate,
 ) -> dict[str, Any]:
     with (
         open_source(path, format=file_format) as source,
@@ -68,7 +72,7 @@ def _import_file(
         entries = fitting(source, memory.service.space, reembed=reembed)
         if below:
             entries = (_moved(entry, below) for entry in entries)
-        report = import_entries(memory.episodic, entries, on_progress=on_progress)
+        report = import_entries(memory.episodic, entries, on_duplicate=repeats, on_progress=on_progress)
         return {"file": str(path), "format": source.format, **asdict(report), "left_out": dict(source.left_out)}
 
 
@@ -77,7 +81,9 @@ def _moved(entry: EpisodicEntry, below: tuple[str, ...]) -> EpisodicEntry:
 
 
 def _print_imports(done: list[dict[str, Any]]) -> None:
-    counts = ("read", "new", "replaced", "unchanged", "embedded")
+    counts = ["read", "new", "replaced", "unchanged", "embedded"]
+    if any(one["skipped"] for one in done):
+        counts.insert(4, "skipped")
     shown = table("file", "format", *counts, right=counts)
     for one in done:
         shown.add_row(Text(one_line(one["file"])), one["format"], *(f"{one[name]:,}" for name in counts))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TextIO
 
-    from llmspell_memory.memory import EpisodicMemory
+    from llmspell_memory.memory import EpisodicMemory, OnDuplicate
     from llmspell_memory.operations.files.formats import Source
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry
 
@@ -33,14 +33,16 @@ class ImportReport:
         new: stored, not there before.
         replaced: stored in place of one with the same id and other words, metadata or time.
         unchanged: there already, so left alone.
-        embedded: texts of the stored ones that came without a vector.
-        with_vectors: stored with the vector they came with.
+        skipped: left out, for their session has the same words of the same role.
+        embedded: texts of those handed to the memory that came without a vector.
+        with_vectors: of those handed to the memory, how many came with their vector.
     """
 
     read: int = 0
     new: int = 0
     replaced: int = 0
     unchanged: int = 0
+    skipped: int = 0
     embedded: int = 0
     with_vectors: int = 0
 
@@ -105,6 +107,7 @@ def import_entries(
     entries: Iterable[EpisodicEntry],
     *,
     batch: int = 256,
+    on_duplicate: OnDuplicate = "keep",
     on_progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Store entries batch by batch; what is there already, the same in every field, is neither stored nor embedded.
@@ -116,6 +119,7 @@ def import_entries(
         memory: to store them in.
         entries: the entries, read as they are needed.
         batch: how many are stored at a time, all or none.
+        on_duplicate: what becomes of entries that repeat others of their session; see `EpisodicMemory.add`.
         on_progress: called with the number of entries read so far, after every batch.
 
     Raises:
@@ -127,7 +131,7 @@ def import_entries(
     total = _Tally()
     try:
         for some in batched(entries, batch):
-            _store(memory, some, total)
+            _store(memory, some, total, on_duplicate)
             if on_progress:
                 on_progress(total.read)
     except BaseException as error:
@@ -140,7 +144,7 @@ class _Tally:
     """Counts of what has been stored so far."""
 
     def __init__(self) -> None:
-        self.read = self.new = self.replaced = self.unchanged = self.embedded = self.with_vectors = 0
+        self.read = self.new = self.replaced = self.unchanged = self.skipped = self.embedded = self.with_vectors = 0
 
     @property
     def stored(self) -> int:
@@ -150,7 +154,7 @@ class _Tally:
         return ImportReport(**vars(self))
 
 
-def _store(memory: EpisodicMemory, batch: list[EpisodicEntry], total: _Tally) -> None:
+def _store(memory: EpisodicMemory, batch: list[EpisodicEntry], total: _Tally, on_duplicate: OnDuplicate) -> None:
     entries = [entry.within(memory.namespace) for entry in batch]
     known = {
         entry.identity: entry
@@ -165,10 +169,11 @@ def _store(memory: EpisodicMemory, batch: list[EpisodicEntry], total: _Tally) ->
         fresh.append(merged)
         new += old is None
         known[entry.identity] = merged
-    if fresh:
-        memory.add_many(fresh)
+    stored = memory.add_many(fresh, on_duplicate=on_duplicate) if fresh else []
+    skipped = sum(entry.id != one for entry, one in zip(fresh, stored, strict=True))
+    total.skipped += skipped
     total.read += len(entries)
-    total.new += new
+    total.new += new - skipped
     total.replaced += len(fresh) - new
     total.unchanged += len(entries) - len(fresh)
     total.embedded += sum(entry.embedding is None for entry in fresh)

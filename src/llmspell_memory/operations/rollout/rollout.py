@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from llmspell_memory.errors import ClosedError, ConfigError, EpisodicError, InputError
 from llmspell_memory.operations.rollout import places
-from llmspell_memory.operations.rollout.compare import Query
+from llmspell_memory.operations.rollout.compare import Query as Compared
 from llmspell_memory.operations.rollout.figures import Bar
 from llmspell_memory.operations.rollout.guard import within
 from llmspell_memory.operations.rollout.meeting import recorded
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Erased,
         Hit,
         HNSWConfig,
+        Query,
         RowChanges,
         SessionSummary,
         Vector,
@@ -190,13 +191,15 @@ class Rollout:
         """Parameters of the index of the one that serves; None when that is exact."""
         return self._pair.serving.hnsw
 
-    def add(self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None) -> None:
-        """Store all or none, durable on return in the one that serves."""
-        self._write(lambda store: store.add(entries, space=space))
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
+        """Store all or none, durable on return in the one that serves, and return their ids."""
+        return self._write(lambda store: store.add(entries, space=space, skip_equal=skip_equal))
 
-    def scan(self, where: Filter, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
-        """Yield matching entries ordered by (timestamp, id), as they were when the scan began."""
-        return self._enter().serving.scan(where, limit=limit)
+    def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
+        """Yield matching entries ordered by (timestamp, id), as they were when the scan began; or the newest first."""
+        return self._enter().serving.scan(where, limit=limit, newest=newest)
 
     def search(
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
@@ -214,11 +217,21 @@ class Rollout:
             self._offer(vector, k, where)
         return hits
 
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        """Return the k entries that answer a query best among those that match, of the one that serves.
+
+        What is compared is how near vectors are found to be, whatever else a query asks for.
+        """
+        hits = self._read(lambda store: store.retrieve(query, k, where, space=space))
+        if query.vector is not None and not query.exact and k and next(self._chosen):
+            self._offer(query.vector, k, where)
+        return hits
+
     def _offer(self, vector: Vector, k: int, where: Filter) -> None:
         """Let a search be compared, unless too many wait; look whether the candidate hangs."""
         pair = self._pair
         pair.stuck()
-        if pair.comparing and not pair.comparer.offer(Query(as_vector(vector).copy(), k, where)):
+        if pair.comparing and not pair.comparer.offer(Compared(as_vector(vector).copy(), k, where)):
             pair.dropped()
 
     def changes(self, since: int, *, limit: int = 512) -> RowChanges:
@@ -306,7 +319,7 @@ class Rollout:
             UnavailableError: the candidate hangs.
         """
         pair = self._enter()
-        pair.comparer.offer(Query(as_vector(vector).copy(), k, where), wait=True)
+        pair.comparer.offer(Compared(as_vector(vector).copy(), k, where), wait=True)
         pair.comparer.drain(pair.stuck)
 
     def drain(self) -> None:

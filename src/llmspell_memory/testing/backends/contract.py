@@ -14,6 +14,7 @@ from llmspell_memory.testing.backends.isolation import IsolationContract
 from llmspell_memory.testing.backends.life import LifeContract
 from llmspell_memory.testing.backends.limits import LimitsContract
 from llmspell_memory.testing.backends.material import DIMENSIONS, contents, entry, fields_of
+from llmspell_memory.testing.backends.repeats import RepeatsContract
 from llmspell_memory.testing.backends.retention import RetentionContract
 from llmspell_memory.testing.backends.rows import RowsContract
 from llmspell_memory.testing.backends.searching import SearchContract
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 class EntriesContract(
     RowsContract,
+    RepeatsContract,
     SearchContract,
     RetentionContract,
     LimitsContract,

@@ -15,7 +15,7 @@ from llmspell_memory.errors import ClosedError, ConfigError, InputError, NotFoun
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.protocols import EpisodicBackend
 from llmspell_memory.testing.backends.material import DIMENSIONS, START, contents, entry, fields_of
-from llmspell_memory.types import Filter, RetentionRule
+from llmspell_memory.types import Filter, Query, RetentionRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,9 +97,11 @@ class IsolationContract:
         """Without the words of memory before it, a scope's backend keeps to its namespace in every verb."""
         acme, other = manager.scoped("acme"), manager.scoped("acme2")
         vector = manager.service.embed_one("x")
+        query = Query(text="x", vector=vector)
         verbs: dict[str, Callable[[Filter], object]] = {
             "scan": lambda where: contents(list(acme.backend.scan(where))),
             "search": lambda where: contents(acme.backend.search(vector, 9, where)),
+            "retrieve": lambda where: contents(acme.backend.retrieve(query, 9, where)),
             "count": acme.backend.count,
             "sessions": lambda where: [line.entries for line in acme.backend.sessions(where)],
             "mark_processed": acme.backend.mark_processed,
@@ -113,7 +115,7 @@ class IsolationContract:
         }
         other.episodic.add_many([entry("theirs", id="x"), entry("theirs", id="y")])
         before = everything(other)
-        expected = {"scan": ["x"], "search": ["x"], "sessions": [1], "forget": ["x"]}
+        expected = {"scan": ["x"], "search": ["x"], "retrieve": ["x"], "sessions": [1], "forget": ["x"]}
         for name, verb in verbs.items():
             acme.episodic.add(entry("x", id="x"))
             assert verb(Filter()) == expected.get(name, 1), name
