@@ -1,8 +1,10 @@
-"""Indexes by a row's number: of vectors, exact and HNSW, and of what the rows are. Derived; they know nothing of files."""
+"""Indexes by a row's number: of vectors, exact and HNSW; of words; of who spoke when. Derived; they know no entries."""
 
+from llmspell_memory.index.analysis import Analyzer
 from llmspell_memory.index.exact import ExactIndex
 from llmspell_memory.index.hnsw import HNSWIndex, check_storable
+from llmspell_memory.index.keyword import KeywordIndex
 from llmspell_memory.index.labels import LabelSet
 from llmspell_memory.index.turns import Turn, TurnTable
 
-__all__ = ["ExactIndex", "HNSWIndex", "LabelSet", "Turn", "TurnTable", "check_storable"]
+__all__ = ["Analyzer", "ExactIndex", "HNSWIndex", "KeywordIndex", "LabelSet", "Turn", "TurnTable", "check_storable"]

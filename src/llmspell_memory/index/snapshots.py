@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def damaged(path: str | os.PathLike[str], error: Exception, *, source: str = "vectors") -> CorruptDataError:
+def damaged(path: str | os.PathLike[str], error: object, *, source: str = "vectors") -> CorruptDataError:
     """Return the error that tells of a damaged file, and that the index can be built anew from its `source`."""
     return CorruptDataError(f"the index snapshot {path} is damaged ({error}); build the index anew from its {source}")
 

@@ -8,6 +8,7 @@ from llmspell_memory.types.figures import (
     BackendStats,
     EntryCount,
     IndexStats,
+    KeywordStats,
     MemoryStats,
     RecallEstimate,
     RecallStats,
@@ -27,7 +28,7 @@ from llmspell_memory.types.reembedding import (
     SpaceCount,
 )
 from llmspell_memory.types.retention import Erased, ForgetReceipt, Removal, RetentionRule, SweepReport
-from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig, Telemetry, Watch
+from llmspell_memory.types.settings import BatchLimits, Durability, HNSWConfig, KeywordConfig, Telemetry, Watch
 from llmspell_memory.types.space import EmbeddingSpace, Metric
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "Hit",
     "Identity",
     "IndexStats",
+    "KeywordConfig",
+    "KeywordStats",
     "LatencyStats",
     "Loss",
     "Matrix",

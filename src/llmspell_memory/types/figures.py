@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types.histogram import LatencyStats
     from llmspell_memory.types.reembedding import SpaceCount
-    from llmspell_memory.types.settings import HNSWConfig
+    from llmspell_memory.types.settings import HNSWConfig, KeywordConfig
     from llmspell_memory.types.space import EmbeddingSpace
 
 
@@ -35,6 +35,16 @@ class IndexStats:
     kind: Literal["exact", "hnsw"]
     size: int
     config: HNSWConfig | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordStats:
+    """A keyword index: how many texts it holds, how many different words, its parameters, bytes in memory."""
+
+    size: int
+    terms: int
+    config: KeywordConfig
     memory_bytes: int
 
 

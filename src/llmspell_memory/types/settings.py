@@ -1,4 +1,4 @@
-"""Settings: of the HNSW index, and of what an embedding provider takes in one call."""
+"""Settings: of the HNSW index, of search by words, and of what an embedding provider takes in one call."""
 
 from __future__ import annotations
 
@@ -65,6 +65,33 @@ class HNSWConfig:
     def fast(cls) -> Self:
         """Return m 8, ef_construction 100, ef_search 30: quicker and smaller, finds less."""
         return cls(m=8, ef_construction=100, ef_search=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordConfig:
+    """Parameters of the search by words (BM25; Robertson & Zaragoza 2009).
+
+    Attributes:
+        language: whose Snowball stemmer makes words comparable, "english" or "german" for instance; None compares them
+            as they are.
+        k1: how much more a word counts that occurs more often. 0 to 100; at 0 it counts the same.
+        b: how much less a word counts in a longer text. 0 to 1; at 0 as much in each.
+
+    Raises:
+        ConfigError: a value is not a number in its range. Whether there is such a stemmer, the index finds out.
+    """
+
+    language: str | None = "english"
+    k1: float = 1.2
+    b: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.language is not None and not isinstance(self.language, str):
+            raise ConfigError(f"KeywordConfig.language must be a str or None, got {self.language!r}")
+        for name, most in (("k1", 100), ("b", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ConfigError(f"KeywordConfig.{name} must be a number in 0..{most}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
