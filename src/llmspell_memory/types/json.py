@@ -91,11 +91,14 @@ def facts(document: Mapping[str, JSON]) -> list[str]:
 
     So a document contains what is wanted if it has all the texts of that.
     """
-    # A text needs no escapes: a key holds no NUL, and no other value is written with a quotation mark first.
-    return [
-        f'{key}\0"{value}' if isinstance(value, str) else f"{key}\0{canonical(_by_value(value))}"
-        for key, value in document.items()
-    ]
+    return [f"{key}\0{_written(value)}" for key, value in document.items()]
+
+
+def _written(value: JSON) -> str:
+    """Write a value as `equal` sees it; what is most frequent without the encoder, which takes two microseconds."""
+    if isinstance(value, str):
+        return f'"{value}'  # nothing but a text begins so, and what ends it is the end
+    return str(value) if type(value) is int else canonical(_by_value(value))
 
 
 def _by_value(value: JSON) -> JSON:
