@@ -56,7 +56,7 @@ docs: $(STAMPS)/dev
 	$(BIN)/mkdocs build --strict --quiet
 
 # The native core alone, without Python, under the compiler's checkers.
-SANITIZED := $(filter-out %bindings.cpp,$(wildcard native/*.cpp)) native/tests/stress.cpp
+SANITIZED := $(filter-out %bindings.cpp,$(wildcard native/*.cpp)) $(wildcard native/tests/*.cpp)
 CXX ?= c++
 sanitize: $(SANITIZED) $(wildcard native/*.hpp)
 	@mkdir -p build

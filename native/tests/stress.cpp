@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "hnsw.hpp"
+#include "stress.hpp"
 
-// Counts down to an allocation that fails; below zero none does.
-static thread_local int allocations_left = -1;
+thread_local int allocations_left = -1;
 
 static void *allocate(std::size_t bytes, std::size_t align) {
     if (allocations_left == 0) throw std::bad_alloc();
@@ -34,6 +34,12 @@ void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void *memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
+void require(bool condition, const std::string &what) {
+    if (condition) return;
+    std::fprintf(stderr, "failed: %s\n", what.c_str());
+    std::exit(1);
+}
+
 namespace {
 
 using llmspell::FlatIndex;
@@ -46,12 +52,6 @@ using llmspell::Route;
 using llmspell::Storage;
 
 constexpr std::size_t kDimensions = 19;  // not a multiple of any register
-
-void require(bool condition, const std::string &what) {
-    if (condition) return;
-    std::fprintf(stderr, "failed: %s\n", what.c_str());
-    std::exit(1);
-}
 
 std::vector<float> vector_of(std::mt19937 &random) {
     std::normal_distribution<float> normal;
@@ -282,4 +282,6 @@ int main() {
     snapshots(Storage::float32);
     snapshots(Storage::float16);
     std::puts("the graph holds");
+    stress_turns();
+    std::puts("the table of turns holds");
 }
