@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from llmspell_memory.errors import ClosedError, SpaceChangedError
 from llmspell_memory.manager import DefaultMemoryManager
-from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_on_duplicate, checked_where
+from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_on_duplicate
+from llmspell_memory.retrieval.asking import answered, asked
 from llmspell_memory.types import Filter, Watch
-from llmspell_memory.types.arrays import checked_k
-from llmspell_memory.types.text import checked_text
+from llmspell_memory.types.query import DEFAULT_MODE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.tuning.advice import Advice
     from llmspell_memory.operations.tuning.report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.retrieval.asking import Asked
+    from llmspell_memory.retrieval.ranking import Ranking
     from llmspell_memory.types import (
         EmbeddingSpace,
         EpisodicEntry,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         MemoryStats,
         ReembeddingEstimate,
         RetentionRule,
+        SearchMode,
         SessionSummary,
         SweepReport,
         Telemetry,
@@ -109,6 +112,11 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.namespace`."""
         return self._sync.namespace
 
+    @property
+    def search_mode(self) -> SearchMode:
+        """See `EpisodicMemory.search_mode`."""
+        return self._sync.search_mode
+
     async def add(self, entry: EpisodicEntry, *, on_duplicate: OnDuplicate = "keep") -> str:
         """See `EpisodicMemory.add`. Cancelled, it leaves the entry whole or absent."""
         return (await self.add_many([entry], on_duplicate=on_duplicate))[0]
@@ -135,30 +143,48 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.get`."""
         return self._sync.get(entry_id, namespace=namespace)
 
-    async def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
-        """See `EpisodicMemory.search`."""
-        if not isinstance(query, str):
-            return self._sync.search(query, k, where=where)
+    async def search(
+        self,
+        query: str | ArrayLike,
+        k: int = 10,
+        *,
+        where: Filter = _EVERYTHING,
+        mode: SearchMode | None = None,
+        around: int = 0,
+        parts: bool = False,
+        ranking: Ranking | None = None,
+    ) -> list[Hit]:
+        """See `EpisodicMemory.search`; other tasks run while a reranker works."""
         began = perf_counter_ns()
         try:
-            k, where = checked_k(k), checked_where(where)
-            hits, vector = await self._found(query, k, where)
+            one = asked(
+                query, k, where, mode=mode, default=self.search_mode, around=around, parts=parts, ranking=ranking
+            )
+            hits, vector = await self._found(one)
         except BaseException:
             self._observer.operations.failed("search")
             raise
-        self._observer.searched(began, vector, k, where)
+        self._observer.searched(began, vector, one.k, one.where)
         return hits
 
-    async def _found(self, query: str, k: int, where: Filter) -> tuple[list[Hit], Vector]:
+    async def _found(self, one: Asked) -> tuple[list[Hit], Vector | None]:
         while True:
-            service, began = self.service, perf_counter_ns()
-            text = checked_text(query, name="query")
-            vector = await self._observer.told(service).aembed_one(text, kind="query")
-            self._observer.took("search.embed", began)
+            service = self.service
+            vector = None if one.by_words_alone else await self._query_vector(one.query, service)
             try:
-                return self._backend.search(vector, k, where, space=service.space), vector
+                if one.ranking is not None and one.ranking.reranker is not None:
+                    return await asyncio.to_thread(answered, one, vector, self._backend, service.space), vector
+                return answered(one, vector, self._backend, service.space), vector
             except SpaceChangedError:
-                check_moved(service, self.service, given=False)
+                check_moved(service, self.service, given=not one.text)
+
+    async def _query_vector(self, query: str | ArrayLike, service: EmbeddingService) -> Vector:
+        if not isinstance(query, str):
+            return service.check_vector(query)
+        began = perf_counter_ns()
+        vector = await self._observer.told(service).aembed_one(query, kind="query")
+        self._observer.took("search.embed", began)
+        return vector
 
     async def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """See `EpisodicMemory.get_session`."""
@@ -219,6 +245,7 @@ class AsyncMemoryManager:
         retention: what `sweep` removes beside what has expired.
         watch: how recall is estimated while the memory is used; None for not at all.
         telemetry: that OpenTelemetry is told of calls; None for not at all.
+        search_mode: how a text is looked for where a search does not say.
     """
 
     def __init__(
@@ -229,8 +256,11 @@ class AsyncMemoryManager:
         retention: tuple[RetentionRule, ...] = (),
         watch: Watch | None = _WATCH,
         telemetry: Telemetry | None = None,
+        search_mode: SearchMode = DEFAULT_MODE,
     ) -> None:
-        manager = DefaultMemoryManager(backend, service, retention=retention, watch=watch, telemetry=telemetry)
+        manager = DefaultMemoryManager(
+            backend, service, retention=retention, watch=watch, telemetry=telemetry, search_mode=search_mode
+        )
         self._hold(manager, _Worker())
 
     def _hold(self, manager: DefaultMemoryManager, worker: _Worker) -> None:

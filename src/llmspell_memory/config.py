@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
-from llmspell_memory.types import HNSWConfig, RetentionRule, Telemetry, Watch
+from llmspell_memory.types import HNSWConfig, RetentionRule, SearchMode, Telemetry, Watch
+from llmspell_memory.types.query import DEFAULT_MODE
 from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class MemoryConfig:
             are.
         watch: how recall is estimated while the memory is used; None for not at all.
         telemetry: that OpenTelemetry is told of calls; None for not at all. Needs the extra `otel`.
+        search_mode: how a text is looked for where a search does not say.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -71,6 +73,7 @@ class MemoryConfig:
     on_progress: Callable[[int, int], object] | None = None
     watch: Watch | None = field(default_factory=Watch)
     telemetry: Telemetry | None = None
+    search_mode: SearchMode = DEFAULT_MODE
 
     def __post_init__(self) -> None:
         backend: object = self.backend
@@ -91,6 +94,8 @@ class MemoryConfig:
             raise ConfigError(f"telemetry must be a Telemetry or None, got {type(self.telemetry).__name__}")
         if not isinstance(self.retention, tuple) or not all(isinstance(one, RetentionRule) for one in self.retention):
             raise ConfigError(f"retention must be a tuple of RetentionRule, got {self.retention!r}")
+        if self.search_mode not in get_args(SearchMode):
+            raise ConfigError(f'search_mode must be "semantic", "keyword" or "hybrid", got {self.search_mode!r}')
         if self.path is not None:
             object.__setattr__(self, "path", _checked_path(self.path))
 
@@ -143,6 +148,10 @@ class MemoryConfig:
     def with_retention(self, *rules: RetentionRule) -> Self:
         """Return a copy with these rules for sweeping."""
         return replace(self, retention=rules)
+
+    def with_search_mode(self, search_mode: SearchMode) -> Self:
+        """Return a copy that looks for a text so where a search does not say."""
+        return replace(self, search_mode=search_mode)
 
     def with_watch(self, watch: Watch | None) -> Self:
         """Return a copy that estimates recall as `watch` says, or not at all when None."""

@@ -15,6 +15,7 @@ from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.types import Filter, HNSWConfig, MemoryStats, Watch
+from llmspell_memory.types.query import DEFAULT_MODE
 from llmspell_memory.watch.observer import Observer
 from llmspell_memory.watch.recall import LiveRecall
 
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.tuning.queries import Recorded
     from llmspell_memory.operations.tuning.report import TuneReport
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EmbeddingSpace, ReembeddingEstimate, RetentionRule, SweepReport, Telemetry
+    from llmspell_memory.types import (
+        EmbeddingSpace,
+        ReembeddingEstimate,
+        RetentionRule,
+        SearchMode,
+        SweepReport,
+        Telemetry,
+    )
     from llmspell_memory.watch.telemetry import Instruments
 
 logger = logging.getLogger(__name__)
@@ -47,8 +55,10 @@ class DefaultMemoryManager:
         retention: what `sweep` removes beside what has expired.
         watch: how recall is estimated while the memory is used; None for not at all.
         telemetry: that OpenTelemetry is told of calls; None for not at all.
+        search_mode: how a text is looked for where a search does not say.
 
     Raises:
+        InputError: there is no such mode.
         SchemaError: backend and service are of different embedding spaces.
         MissingDependencyError: `telemetry` is given and opentelemetry-api not installed.
 
@@ -64,6 +74,7 @@ class DefaultMemoryManager:
         retention: tuple[RetentionRule, ...] = (),
         watch: Watch | None = _WATCH,
         telemetry: Telemetry | None = None,
+        search_mode: SearchMode = DEFAULT_MODE,
     ) -> None:
         if backend.space != service.space:
             raise SchemaError(
@@ -72,7 +83,7 @@ class DefaultMemoryManager:
             )
         recall = None if watch is None else LiveRecall(watch, backend)
         instruments = None if telemetry is None else _instruments(telemetry, backend)
-        self._hold(backend, Services(service), retention, Observer(recall, instruments=instruments))
+        self._hold(backend, Services(service), retention, Observer(recall, instruments=instruments), search_mode)
 
     def _hold(
         self,
@@ -80,13 +91,14 @@ class DefaultMemoryManager:
         services: Services,
         retention: tuple[RetentionRule, ...],
         observer: Observer,
+        search_mode: SearchMode,
     ) -> None:
         self._backend = backend
         self._services = services
         self._retention = retention
         self._observer = observer
         told = backend if observer.instruments is None else observer.instruments.traced(backend)
-        self._episodic = EpisodicMemory(told, services, observer=observer)
+        self._episodic = EpisodicMemory(told, services, observer=observer, search_mode=search_mode)
         self._told = self._episodic, told, observer
         self._reembedding: Reembedding | None = None
         if begun := unfinished(backend):
@@ -140,7 +152,14 @@ class DefaultMemoryManager:
         try:
             if backend.hnsw:
                 _tell_parameters(backend, backend.hnsw, chosen=config.hnsw_chosen)
-            return cls(backend, service, retention=config.retention, watch=config.watch, telemetry=config.telemetry)
+            return cls(
+                backend,
+                service,
+                retention=config.retention,
+                watch=config.watch,
+                telemetry=config.telemetry,
+                search_mode=config.search_mode,
+            )
         except BaseException:
             backend.close()
             raise
@@ -162,7 +181,8 @@ class DefaultMemoryManager:
         scope = ScopedBackend(self._backend, (*self._backend.namespace, *segments))
         rules = tuple(rule for rule in self._retention if rule.concerns(scope.namespace))
         manager = object.__new__(type(self))
-        manager._hold(scope, self._services, rules, self._observer.scoped(scope.namespace))
+        observer = self._observer.scoped(scope.namespace)
+        manager._hold(scope, self._services, rules, observer, self._episodic.search_mode)
         return manager
 
     @property

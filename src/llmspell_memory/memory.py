@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, Ty
 
 from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import InputError, NotFoundError, SpaceChangedError
+from llmspell_memory.retrieval.asking import answered, asked, checked_where
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
+from llmspell_memory.types.query import DEFAULT_MODE, checked_mode
 from llmspell_memory.types.text import checked_text, shortened
 from llmspell_memory.watch.observer import Observer
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import Hit, Matrix, RetentionRule, SessionSummary, Vector
+    from llmspell_memory.retrieval.asking import Asked
+    from llmspell_memory.retrieval.ranking import Ranking
+    from llmspell_memory.types import Hit, Matrix, RetentionRule, SearchMode, SessionSummary, Vector
 
 _EVERYTHING = Filter()
 _FIRST = datetime.min.replace(tzinfo=UTC)
@@ -58,12 +62,22 @@ class EpisodicMemory:
         backend: keeps the entries.
         service: embeds texts that come without a vector; or several, of which the one of the backend's space does.
         observer: is told what is done and how long it takes; one of its own when None.
+        search_mode: how a text is looked for where a search does not say.
+
+    Raises:
+        InputError: there is no such mode.
     """
 
     def __init__(
-        self, backend: EpisodicBackend, service: EmbeddingService | Services, *, observer: Observer | None = None
+        self,
+        backend: EpisodicBackend,
+        service: EmbeddingService | Services,
+        *,
+        observer: Observer | None = None,
+        search_mode: SearchMode = DEFAULT_MODE,
     ) -> None:
         self._backend = backend
+        self._search_mode = checked_mode(search_mode)
         self._services = service if isinstance(service, Services) else Services(service)
         self._observer = observer or Observer()
 
@@ -76,6 +90,11 @@ class EpisodicMemory:
     def namespace(self) -> tuple[str, ...]:
         """The namespace this memory is scoped to, () when it holds the whole store; every call means this at most."""
         return self._backend.namespace
+
+    @property
+    def search_mode(self) -> SearchMode:
+        """How a text is looked for where a search does not say."""
+        return self._search_mode
 
     def add(self, entry: EpisodicEntry, *, on_duplicate: OnDuplicate = "keep") -> str:
         """Store an entry and return its id; a known id (in its namespace) is replaced, keeping its ingestion_time.
@@ -132,44 +151,61 @@ class EpisodicMemory:
             raise InputError(f"several namespaces have an entry {shortened(entry_id)}; pass namespace=")
         return (exact or found)[0]
 
-    def search(self, query: str | ArrayLike, k: int = 10, *, where: Filter = _EVERYTHING) -> list[Hit]:
-        """Return the k entries nearest in meaning to `query` among those that match `where`, best first.
+    def search(
+        self,
+        query: str | ArrayLike,
+        k: int = 10,
+        *,
+        where: Filter = _EVERYTHING,
+        mode: SearchMode | None = None,
+        around: int = 0,
+        parts: bool = False,
+        ranking: Ranking | None = None,
+    ) -> list[Hit]:
+        """Return the k entries that answer `query` best among those that match `where`, best first.
 
-        Fewer than k come back only where fewer entries match.
+        Fewer than k come back only where fewer entries match, or by words alone, fewer have one of them.
 
         Args:
             query: a text, or a vector of the memory's width.
             k: how many, from 0 up.
             where: conditions, applied before the k best are chosen.
+            mode: "semantic" looks for what is nearest in meaning, "keyword" for the words, and embeds nothing, "hybrid"
+                for both. When None, a text is looked for as this memory's `search_mode` says, a vector by meaning.
+            around: how many entries of its session each hit brings, before it and after it.
+            parts: whether each hit tells how its score came about.
+            ranking: how hits are weighed beyond that: by age, by dates, for variety, by a reranker.
 
         Raises:
-            InputError: `query` or `k` is not acceptable; a DimensionError for a vector of the wrong width.
+            InputError: an argument is not acceptable; a DimensionError for a vector of the wrong width. Or a vector is
+                given where words are needed.
             EmbeddingError: the text could not be embedded.
         """
         began = perf_counter_ns()
         try:
-            k = checked_k(k)
-            where = checked_where(where)
-            hits, vector = self._found(query, k, where)
+            one = asked(
+                query, k, where, mode=mode, default=self._search_mode, around=around, parts=parts, ranking=ranking
+            )
+            hits, vector = self._found(one)
         except BaseException:
             self._observer.operations.failed("search")
             raise
-        self._observer.searched(began, vector, k, where)
+        self._observer.searched(began, vector, one.k, one.where)
         return hits
 
-    def _found(self, query: str | ArrayLike, k: int, where: Filter) -> tuple[list[Hit], Vector]:
+    def _found(self, one: Asked) -> tuple[list[Hit], Vector | None]:
         while True:
             service = self.service
-            vector = self._query_vector(query, service)
+            vector = None if one.by_words_alone else self._query_vector(one.query, service)
             try:
-                return self._backend.search(vector, k, where, space=service.space), vector
+                return answered(one, vector, self._backend, service.space), vector
             except SpaceChangedError:
-                check_moved(service, self.service, given=not isinstance(query, str))
+                check_moved(service, self.service, given=not one.text)
 
     def _query_vector(self, query: str | ArrayLike, service: EmbeddingService) -> Vector:
         if isinstance(query, str):
             began = perf_counter_ns()
-            vector = self._observer.told(service).embed_one(checked_text(query, name="query"), kind="query")
+            vector = self._observer.told(service).embed_one(query, kind="query")
             self._observer.took("search.embed", began)
             return vector
         return service.check_vector(query)
@@ -371,13 +407,6 @@ def checked_on_duplicate(value: object) -> OnDuplicate:
     if value not in get_args(OnDuplicate):
         raise InputError(f'on_duplicate must be "keep" or "skip", got {value!r}')
     return value  # type: ignore[return-value]  # checked
-
-
-def checked_where(where: object) -> Filter:
-    """Return `where` if it is a Filter."""
-    if not isinstance(where, Filter):
-        raise InputError(f"where must be a Filter such as Filter(session_id=...), got {type(where).__name__}")
-    return where
 
 
 def _deliberate(where: Filter, namespace: tuple[str, ...], *, everything: bool) -> Filter:

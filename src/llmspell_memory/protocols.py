@@ -1,4 +1,6 @@
-"""The three things that can be replaced: who embeds, how vectors are searched, where rows live.
+"""The three things that can be replaced: who embeds, how vectors are searched, where rows live; and what can be added.
+
+A `Reranker`, a `TimeReader` and a `Consolidator` are the user's own, where one is wanted.
 
 Any object with these members will do; none need inherit. What a backend promises beyond its signatures stands as
 tests in `llmspell_memory.testing.BackendContract`, an index's in `IndexContract`.
@@ -9,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from numpy.typing import ArrayLike
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
         Vector,
     )
     from llmspell_memory.types.arrays import Labels
+
+TimeReader: TypeAlias = "Callable[[str, datetime], Sequence[tuple[datetime, datetime]]]"
+"""Finds the times that a question names, by the moment it is asked at; each from a moment on until before another."""
 
 EmbeddingKind: TypeAlias = Literal["document", "query"]
 """What a text is embedded as; some models tell a question from a text that may answer it."""
@@ -289,4 +295,22 @@ class EpisodicBackend(Protocol):
 
     def close(self) -> None:
         """Release everything; a second call does nothing, any other call afterwards raises ClosedError."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Judges how well texts answer a query, with more care than a search over all of them could afford."""
+
+    def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
+        """Return a score for each text, in their order; higher is better, and nothing else is asked of the scale."""
+        ...
+
+
+@runtime_checkable
+class Consolidator(Protocol):
+    """Makes lasting knowledge of what was said: facts, a summary, preferences; mostly by a language model."""
+
+    def consolidate(self, entries: Sequence[EpisodicEntry]) -> Iterable[EpisodicEntry]:
+        """Return new entries made of some of one session, which come oldest first; none where nothing is worth it."""
         ...

@@ -18,7 +18,7 @@ FLOORS = {
     1: {"protocols"},
     2: {"index", "embeddings"},
     3: {"backends"},
-    4: {"config", "memory", "manager", "aio", "operations", "watch"},
+    4: {"config", "memory", "manager", "aio", "operations", "retrieval", "watch"},
     5: {"cli", "server", "adapters"},
 }
 NATIVE = {"_core": ("index",), "_pages": ("backends", "sqlite", "pages")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from llmspell_memory.errors import InputError
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 SearchMode: TypeAlias = Literal["semantic", "keyword", "hybrid"]
 """How entries are ranked: by the cosine of their vectors, by the words they share with the query, or by both, together
 with their neighbours in the session."""
+
+
+DEFAULT_MODE: Final[SearchMode] = "semantic"
+"""How a text is looked for where nothing else is said."""
 
 
 def checked_mode(value: object) -> SearchMode:

@@ -54,10 +54,10 @@ class Observer:
         """Record that something begun at `began` (perf_counter_ns) is done."""
         self.operations[name].record(perf_counter_ns() - began)
 
-    def searched(self, began: int, vector: Vector, k: int, where: Filter) -> None:
-        """Record a search that was begun at `began` and answered; now and then, have it compared."""
+    def searched(self, began: int, vector: Vector | None, k: int, where: Filter) -> None:
+        """Record a search that was begun at `began` and answered; now and then, have its vector's compared."""
         self._record_search(perf_counter_ns() - began)
-        if (recall := self.recall) is not None:
+        if (recall := self.recall) is not None and vector is not None:
             recall.left -= 1
             if recall.left <= 0:
                 recall.sample(vector, k, where)

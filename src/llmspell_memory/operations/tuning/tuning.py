@@ -18,7 +18,7 @@ import numpy as np
 from llmspell_memory.backends.tuned import NOTE, Tuned
 from llmspell_memory.errors import ConfigError, SpaceChangedError
 from llmspell_memory.index import HNSWIndex
-from llmspell_memory.memory import EpisodicMemory, checked_where
+from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.operations.tuning.measuring import Judge, Latency, in_turns, latency, timed
 from llmspell_memory.operations.tuning.queries import FEW, Chooser
 from llmspell_memory.operations.tuning.report import TunePoint, TuneReport
@@ -32,6 +32,7 @@ from llmspell_memory.operations.tuning.stored import (
     stored,
 )
 from llmspell_memory.operations.tuning.target import Target
+from llmspell_memory.retrieval.asking import checked_where
 from llmspell_memory.types import Filter, HNSWConfig
 from llmspell_memory.types.histogram import unrecorded
 
