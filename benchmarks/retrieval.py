@@ -30,11 +30,13 @@ from locomo import lines as from_locomo
 from llmspell_memory import DefaultMemoryManager, EmbeddingService, EpisodicEntry
 from llmspell_memory.embeddings import HashingProvider, LocalProvider, SentenceTransformersProvider
 from llmspell_memory.types import BatchLimits
+from llmspell_memory.types.query import checked_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from llmspell_memory.protocols import EmbeddingProvider
+    from llmspell_memory.types import SearchMode
 
 KS = (5, 10, 25, 50)
 TIMED_K = 10
@@ -134,7 +136,9 @@ def conversations(lines: Iterable[dict[str, Any]]) -> list[Conversation]:
     return [one for one in found.values() if one.entries and one.questions]
 
 
-def ask(memory: DefaultMemoryManager, talk: Conversation, mode: str | None, answers: Answers, *, odd: bool) -> None:
+def ask(
+    memory: DefaultMemoryManager, talk: Conversation, mode: SearchMode | None, answers: Answers, *, odd: bool
+) -> None:
     """Ask a conversation's questions of its memory."""
     for asked in talk.questions:
         began = time.perf_counter_ns()
@@ -149,7 +153,7 @@ def ask(memory: DefaultMemoryManager, talk: Conversation, mode: str | None, answ
         answers.categories.append(asked.category)
 
 
-def measured(talks: list[Conversation], provider: EmbeddingProvider, modes: list[str | None]) -> dict[str, Any]:
+def measured(talks: list[Conversation], provider: EmbeddingProvider, modes: list[SearchMode | None]) -> dict[str, Any]:
     """Return the figures of each mode over a set."""
     answers: dict[str, Answers] = defaultdict(Answers)
     for number, talk in enumerate(talks):
@@ -190,7 +194,7 @@ def main() -> None:
     options.add_argument("--categories", action="store_true", help="print a table for each category, too")
     options.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = options.parse_args()
-    modes = [None if mode == "default" else mode for mode in given.modes.split(",")]
+    modes = [None if mode == "default" else checked_mode(mode) for mode in given.modes.split(",")]
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     for name, path in sets(given.data).items():
         talks = conversations(rows(path))

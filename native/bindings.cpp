@@ -213,6 +213,7 @@ NB_MODULE(_core, module) {
     bind_turns(module);
     module.def("open_index", &open_index, "path"_a);
     bind_words(module);
+    bind_blend(module);
     module.def("kernel_name", [] { return std::string(llmspell::kernels().name); });
     module.def("kernel_names", &llmspell::kernel_names);
     module.def("use_kernels", &llmspell::use_kernels, "name"_a);

@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -95,7 +96,15 @@ inline std::filesystem::path path_of(nb::handle path) {
     return {PyBytes_AS_STRING(bytes)};
 }
 
+inline std::string_view text_of(nb::handle object) {
+    Py_ssize_t size = 0;
+    const char *const letters = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
+    if (letters == nullptr) throw nb::python_error();
+    return {letters, static_cast<std::size_t>(size)};
+}
+
 // What each file adds to the module.
+void bind_blend(nb::module_ &module);
 void bind_turns(nb::module_ &module);
 void bind_words(nb::module_ &module);
 

@@ -76,6 +76,9 @@ class FlatIndex {
     // The k nearest labels, best first; equal ones by label. Fewer only where fewer labels may be returned.
     Found search(const float *query, const Wanted &wanted) const;
 
+    // The scores of labels, as a search would give them; `absent` for one that is not there.
+    void scores(const float *query, std::span<const Label> labels, float absent, float *scores) const;
+
     std::size_t size() const;
     std::size_t memory_bytes() const;
     const Space &space() const { return space_; }

@@ -33,6 +33,22 @@ Found FlatIndex::search(const float *query, const Wanted &wanted) const {
     return found;
 }
 
+void FlatIndex::scores(const float *query, std::span<const Label> labels, float absent, float *scores) const {
+    require_whole();
+    auto loan = scratch_.lend();
+    Scratch &scratch = *loan;
+    prepare_row(query, scratch.row);
+    const auto lock = reading();
+    auto &slots = scratch.fresh;
+    slots.clear();
+    for (const Label label : labels) slots.push_back(slots_.find(label));
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        const std::size_t ahead = i + kRowsAhead;
+        if (ahead < slots.size() && slots[ahead] != kNone) prefetch_row(slots[ahead]);
+        scores[i] = slots[i] == kNone ? absent : score(measured(distance(scratch.row.data(), slots[i])));
+    }
+}
+
 // Keeps the k best labels; equally far ones in their order.
 void FlatIndex::collect(Slot slot, float distance, const Wanted &wanted, std::vector<Hit> &hits) const {
     for (const Label label : labels_of(slot)) {

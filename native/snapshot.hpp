@@ -53,6 +53,7 @@ enum class Section : std::uint32_t {
     turn_expires,
     turn_marks,
     turn_lengths,
+    turn_worths,
     turn_sessions,
     turn_roles,
     turn_fact_counts,

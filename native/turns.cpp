@@ -85,6 +85,37 @@ TurnTable::Id TurnTable::View::role_named(std::string_view name) const {
     return table_.find_term(table_.hash_of(Kind::role, name));
 }
 
+TurnTable::Id TurnTable::View::fact_named(std::string_view fact) const {
+    return table_.find_term(table_.hash_of(Kind::fact, fact));
+}
+
+void TurnTable::View::sample(std::size_t count, const LabelSet *among, std::vector<Label> &labels) const {
+    labels.clear();
+    std::size_t rows = 0;
+    const auto for_each_page = [&](auto visit) {
+        for (std::size_t i = 0; i < table_.sheets_.size(); ++i) {
+            const Page *page = table_.sheets_.value(i).page.get();
+            if (page == nullptr) continue;
+            const Label number = table_.sheets_.number(i);
+            const std::uint64_t mask = among == nullptr ? page->live : page->live & among->mask(number);
+            if (mask != 0) visit(number, mask);
+        }
+    };
+    for_each_page([&](Label, std::uint64_t mask) { rows += static_cast<std::size_t>(std::popcount(mask)); });
+    const std::size_t wanted = std::min(count, rows);
+    std::size_t before = 0;
+    for_each_page([&](Label number, std::uint64_t mask) {
+        const auto here = static_cast<std::size_t>(std::popcount(mask));
+        // The i-th of those wanted is the row of this number.
+        for (std::size_t next; labels.size() < wanted && (next = labels.size() * rows / wanted) < before + here;) {
+            std::uint64_t left = mask;
+            for (std::size_t skip = next - before; skip > 0; --skip) left &= left - 1;
+            labels.push_back((number << kPageBits) + std::countr_zero(left));
+        }
+        before += here;
+    });
+}
+
 Neighbours TurnTable::neighbours(Label label, std::size_t before, std::size_t after, Moment now, Moment known_by) const {
     Neighbours found;
     const auto lock = gate_.reading();
@@ -199,6 +230,7 @@ void TurnTable::place(const Turn &turn, Links links) noexcept {
     page.sessions[at] = links.session;
     page.roles[at] = links.role;
     page.lengths[at] = turn.length;
+    page.worths[at] = turn.worth;
     page.facts[at] = std::move(links.facts);
     measure(sheet);
     soonest_ = std::min(soonest_.load(), turn.expires);
@@ -231,6 +263,7 @@ TurnTable::Links TurnTable::take(Label label) noexcept {
     for (Times &times : page.moments) times[at] = 0;
     page.sessions[at] = page.roles[at] = 0;
     page.lengths[at] = 0;
+    page.worths[at] = 0.0F;
     page.facts[at] = {};
     measure(sheet);
     return links;

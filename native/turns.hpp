@@ -6,6 +6,7 @@
 // that no row has any more is zeroed. Of 2^30 different ones, two are the same with a chance below 10^-20.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -47,6 +48,7 @@ struct Turn {
     bool processed = false;
     std::vector<std::string_view> facts;  // of its metadata: a text for each key and its value
     std::uint32_t length = 0;             // of its text, in whatever the caller counts
+    float worth = 0.0F;                   // of its text, whatever is asked
 };
 
 // What a filter asks for. The times are those of the first and the last microsecond that pass.
@@ -94,12 +96,20 @@ class TurnTable {
         Id session(Label label) const { return table_.page_of(label)->sessions[label & kPageMask]; }
         Id role(Label label) const { return table_.page_of(label)->roles[label & kPageMask]; }
         std::uint32_t length(Label label) const { return table_.page_of(label)->lengths[label & kPageMask]; }
+        float worth(Label label) const { return table_.page_of(label)->worths[label & kPageMask]; }
         Moment happened(Label label) const { return table_.page_of(label)->moments[kHappened][label & kPageMask]; }
         Seat seat(Label label) const { return table_.seat(label); }
         // All rows of a session, in order.
         std::span<const Place> turns(Id session) const { return table_.sessions_[session].order; }
-        // What `role` says of rows of this role; kNone where there is none.
+        // What `role` says of rows of this role; kNone where there is none. The same for a text of what is noted with rows.
         Id role_named(std::string_view name) const;
+        Id fact_named(std::string_view fact) const;
+        bool has_fact(Label label, Id fact) const {
+            const auto &facts = table_.page_of(label)->facts[label & kPageMask];
+            return std::find(facts.begin(), facts.end(), fact) != facts.end();
+        }
+        // Up to so many labels, evenly spread over all, or over those of a set.
+        void sample(std::size_t count, const LabelSet *among, std::vector<Label> &labels) const;
 
       private:
         friend TurnTable;
@@ -157,6 +167,7 @@ class TurnTable {
         std::array<Id, kPageLabels> sessions{};
         std::array<Id, kPageLabels> roles{};
         std::array<std::uint32_t, kPageLabels> lengths{};
+        std::array<float, kPageLabels> worths{};
         std::array<std::vector<Id>, kPageLabels> facts;
     };
     struct Sheet {

@@ -27,13 +27,6 @@ using llmspell::Turn;
 using llmspell::TurnTable;
 
 
-std::string_view text_of(nb::handle object) {
-    Py_ssize_t size = 0;
-    const char *const bytes = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
-    if (bytes == nullptr) throw nb::python_error();
-    return {bytes, static_cast<std::size_t>(size)};
-}
-
 std::vector<std::string_view> texts_of(nb::handle sequence) {
     std::vector<std::string_view> texts;
     for (const nb::handle one : sequence) texts.push_back(text_of(one));
@@ -59,6 +52,7 @@ Turn turn_of(nb::handle row) {
     if (!values[7].is_none()) turn.expires = nb::cast<Moment>(values[7]);
     turn.facts = texts_of(values[8]);
     turn.length = nb::cast<std::uint32_t>(values[9]);
+    turn.worth = nb::cast<float>(values[10]);
     return turn;
 }
 
@@ -91,6 +85,16 @@ std::optional<LabelSet> select_rows(const TurnTable &table, nb::handle name_spac
     conditions.now = now;
     const nb::gil_scoped_release released;
     return table.select(conditions);
+}
+
+// Those of the texts that are noted with some row.
+nb::list noted(const TurnTable &table, nb::list facts) {
+    nb::list found;
+    const auto view = table.view();
+    for (const nb::handle fact : facts) {
+        if (view.fact_named(text_of(fact)) != llmspell::kNone) found.append(fact);
+    }
+    return found;
 }
 
 nb::tuple neighbours(const TurnTable &table, Label label, std::size_t before, std::size_t after, Moment now, Moment known_by) {
@@ -129,6 +133,7 @@ void llmspell::binding::bind_turns(nb::module_ &module) {
         .def("select", &select_rows, "name_space"_a, "below"_a, "session"_a.none(), "role"_a.none(), "facts"_a, "since"_a, "until"_a,
              "known_by"_a, "processed"_a.none(), "expired"_a.none(), "now"_a)
         .def("neighbours", &neighbours, "label"_a, "before"_a, "after"_a, "now"_a, "known_by"_a)
+        .def("noted", &noted, "facts"_a)
         .def("save", &save, "path"_a, "note"_a)
         .def("check", &TurnTable::check, nb::call_guard<nb::gil_scoped_release>())
         .def("memory_bytes", &TurnTable::memory_bytes, nb::call_guard<nb::gil_scoped_release>())

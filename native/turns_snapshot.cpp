@@ -65,6 +65,7 @@ void TurnTable::save(const std::filesystem::path &path, const std::vector<std::u
     std::array<std::vector<Moment>, kColumns> moments;
     std::vector<std::uint8_t> marks;
     std::vector<std::uint32_t> lengths;
+    std::vector<float> worths;
     std::vector<Id> row_sessions;
     std::vector<Id> row_roles;
     std::vector<std::uint32_t> fact_counts;
@@ -87,6 +88,7 @@ void TurnTable::save(const std::filesystem::path &path, const std::vector<std::u
             for (std::size_t column = 0; column < kColumns; ++column) moments[column].push_back(page->moments[column][at]);
             marks.push_back(page->processed >> at & 1);
             lengths.push_back(page->lengths[at]);
+            worths.push_back(page->worths[at]);
             row_sessions.push_back(sessions.number(session));
             row_roles.push_back(terms.number(page->roles[at]));
             fact_counts.push_back(static_cast<std::uint32_t>(page->facts[at].size()));
@@ -114,6 +116,7 @@ void TurnTable::save(const std::filesystem::path &path, const std::vector<std::u
     llmspell::put(writer, Section::turn_expires, moments[kExpires]);
     llmspell::put(writer, Section::turn_marks, marks);
     llmspell::put(writer, Section::turn_lengths, lengths);
+    llmspell::put(writer, Section::turn_worths, worths);
     llmspell::put(writer, Section::turn_sessions, row_sessions);
     llmspell::put(writer, Section::turn_roles, row_roles);
     llmspell::put(writer, Section::turn_fact_counts, fact_counts);
@@ -161,6 +164,7 @@ void TurnTable::take_rows(Snapshot &snapshot, std::size_t rows) {
     const auto expires = llmspell::take<Moment>(snapshot, Section::turn_expires, rows);
     const auto marks = llmspell::take<std::uint8_t>(snapshot, Section::turn_marks, rows);
     const auto lengths = llmspell::take<std::uint32_t>(snapshot, Section::turn_lengths, rows);
+    const auto worths = llmspell::take<float>(snapshot, Section::turn_worths, rows);
     const auto sessions = llmspell::take<Id>(snapshot, Section::turn_sessions, rows);
     const auto roles = llmspell::take<Id>(snapshot, Section::turn_roles, rows);
     const auto fact_counts = llmspell::take<std::uint32_t>(snapshot, Section::turn_fact_counts, rows);
@@ -178,6 +182,7 @@ void TurnTable::take_rows(Snapshot &snapshot, std::size_t rows) {
         turn.expires = expires[row];
         turn.processed = marks[row] != 0;
         turn.length = lengths[row];
+        turn.worth = worths[row];
         Links links{sessions[row], roles[row], {facts.begin(), facts.begin() + fact_counts[row]}};
         facts = facts.subspan(fact_counts[row]);
         make_room(turn.label, links);

@@ -11,8 +11,9 @@ namespace llmspell {
 
 Words::Words(const WordsSettings &settings) : settings_(settings) {}
 
-std::uint32_t Words::shape_of(std::size_t times, std::size_t length) {
-    return static_cast<std::uint32_t>(std::min<std::size_t>(times, kMostTimes)) << kTimesShift | capped(length);
+std::uint32_t Words::shape_of(std::size_t times, std::size_t first, std::size_t length) {
+    return static_cast<std::uint32_t>(std::min<std::size_t>(times, kMostTimes)) << kTimesShift |
+           static_cast<std::uint32_t>(std::min<std::size_t>(first, kLastPlace)) << kPlaceShift | capped(length);
 }
 
 Words::Row Words::row_of(Label label) const {
@@ -22,7 +23,7 @@ Words::Row Words::row_of(Label label) const {
     return live(row) ? row : kNone;
 }
 
-std::span<const Term> Words::terms_of(Row row) const {
+std::span<const Words::Held> Words::terms_of(Row row) const {
     const Content &one = contents_.at(row >> kPageBits)[row & kPageMask];
     return {one.terms, one.count};
 }
@@ -191,9 +192,7 @@ void Words::count_length(Row row, std::size_t length, bool there) noexcept {
 // Takes the row's postings and terms; terms that no row is left with stay for `drop_if_unused`.
 void Words::clear(Row row) noexcept {
     Content &content = contents_.at(row >> kPageBits)[row & kPageMask];
-    for (std::size_t i = 0; i < content.count; ++i) {
-        if (i == 0 || content.terms[i] != content.terms[i - 1]) drop_posting(content.terms[i], row);
-    }
+    for_each_term({content.terms, content.count}, [&](Term term, std::size_t, std::size_t) { drop_posting(term, row); });
     count_length(row, content.count, false);
     content = {};
     --rows_;
@@ -203,8 +202,8 @@ void Words::add(Label label, std::span<const std::string_view> terms) {
     const std::lock_guard writer(write_);
     const auto lock = changing();
     if (terms.size() > 0xFFFF'FFFF) throw std::length_error("a row holds at most 2^32 terms");
-    const std::size_t capacity = Arena<Term>::capacity_for(terms.size());
-    Term *const content = term_memory_.take(capacity);
+    const std::size_t capacity = Arena<Held>::capacity_for(terms.size());
+    Held *const content = term_memory_.take(capacity);
     std::size_t known = 0;
     std::uint32_t page = kNoPage;
     try {
@@ -217,14 +216,15 @@ void Words::add(Label label, std::span<const std::string_view> terms) {
                 }
                 term = vocabulary_.add(text);
             }
-            content[known++] = term;
+            content[known] = {term, static_cast<std::uint32_t>(known)};
+            ++known;
         }
         std::sort(content, content + known);
         page = reach_page(label >> kPageBits);
         reach_length(known);
-        for_each_term({content, known}, [&](Term term, std::size_t) { reach_posting(term); });
+        for_each_term({content, known}, [&](Term term, std::size_t, std::size_t) { reach_posting(term); });
     } catch (...) {
-        for (std::size_t i = 0; i < known; ++i) drop_if_unused(content[i]);
+        for (std::size_t i = 0; i < known; ++i) drop_if_unused(content[i].term);
         if (page != kNoPage) leave_page(page);
         term_memory_.give(content, capacity);
         throw;
@@ -233,13 +233,15 @@ void Words::add(Label label, std::span<const std::string_view> terms) {
     const Row row = page << kPageBits | static_cast<Row>(label & kPageMask);
     const Content before = contents_.at(page)[row & kPageMask];
     if (live(row)) clear(row);
-    for_each_term({content, known}, [&](Term term, std::size_t times) { put_posting(term, row, shape_of(times, known)); });
+    for_each_term({content, known}, [&](Term term, std::size_t times, std::size_t first) {
+        put_posting(term, row, shape_of(times, first, known));
+    });
     count_length(row, known, true);
     contents_.at(page)[row & kPageMask] = {content, static_cast<std::uint32_t>(known)};
     live_[page] |= std::uint64_t{1} << (row & kPageMask);
     ++rows_;
-    for_each_term({before.terms, before.count}, [&](Term term, std::size_t) { drop_if_unused(term); });
-    term_memory_.give(before.terms, Arena<Term>::capacity_for(before.count));
+    for_each_term({before.terms, before.count}, [&](Term term, std::size_t, std::size_t) { drop_if_unused(term); });
+    term_memory_.give(before.terms, Arena<Held>::capacity_for(before.count));
 }
 
 bool Words::remove(Label label) {
@@ -250,8 +252,8 @@ bool Words::remove(Label label) {
     const Content before = contents_.at(row >> kPageBits)[row & kPageMask];
     clear(row);
     live_[row >> kPageBits] &= ~(std::uint64_t{1} << (row & kPageMask));
-    for_each_term({before.terms, before.count}, [&](Term term, std::size_t) { drop_if_unused(term); });
-    term_memory_.give(before.terms, Arena<Term>::capacity_for(before.count));
+    for_each_term({before.terms, before.count}, [&](Term term, std::size_t, std::size_t) { drop_if_unused(term); });
+    term_memory_.give(before.terms, Arena<Held>::capacity_for(before.count));
     leave_page(row >> kPageBits);
     return true;
 }
@@ -348,7 +350,7 @@ std::string Words::check() const {
             length += capped(terms.size());
             if (!std::is_sorted(terms.begin(), terms.end())) return "a row's terms have no order";
             std::string fault;
-            for_each_term(terms, [&](Term term, std::size_t times) {
+            for_each_term(terms, [&](Term term, std::size_t times, std::size_t first) {
                 if (!vocabulary_.holds(term)) {
                     fault = "a row has a term that is not there";
                     return;
@@ -357,7 +359,7 @@ std::string Words::check() const {
                 const Postings &list = postings_[term];
                 const Posting *const end = list.at + list.size;
                 const Posting *const at = posting_at(list, row);
-                if (at == end || at->row != row || at->shape != shape_of(times, terms.size())) {
+                if (at == end || at->row != row || at->shape != shape_of(times, first, terms.size())) {
                     fault = "a row's term has no posting that tells of it";
                 }
             });

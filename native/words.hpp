@@ -3,6 +3,12 @@
 //     score(row) = sum over the query's terms of  times_asked * idf * tf (k1 + 1) / (tf + k1 (1 - b + b length / mean_length))
 //     idf        = ln(1 + (rows - df + 0.5) / (df + 0.5))
 //
+// or by how early it comes to what is asked for, whatever its length and however often it says it:
+//
+//     score(row) = sum over the query's different terms of  idf / sqrt(1 + place / 50)
+//
+// where `place` is that of the term's first occurrence.
+//
 // Rows, df and mean length are those of the rows that a filter lets pass: a filtered search answers as an index of these
 // rows alone would, to the bit, and tells nothing of the others.
 //
@@ -13,11 +19,13 @@
 #pragma once
 
 #include <algorithm>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -36,8 +44,10 @@ namespace llmspell {
 
 struct WordsSettings {
     double k1 = 1.2;
-    double b = 0.6;
+    std::optional<double> b;  // by default, the longer rows are, the more their lengths count
 };
+
+enum class Measure { bm25, coverage };
 
 // Labels and scores, best first; equal scores by label.
 struct Ranked {
@@ -49,15 +59,16 @@ class Words {
   public:
     class Question;
 
-    // A term counts so often at most in one row, and a row as so long at most.
-    static constexpr std::uint32_t kMostTimes = (1U << 12) - 1;
-    static constexpr std::uint32_t kLongest = (1U << 20) - 1;
+    // A term counts so often at most in one row, comes at this place at the latest, and a row counts as so long at most.
+    static constexpr std::uint32_t kMostTimes = (1U << 8) - 1;
+    static constexpr std::uint32_t kLastPlace = (1U << 8) - 1;
+    static constexpr std::uint32_t kLongest = (1U << 16) - 1;
 
     explicit Words(const WordsSettings &settings);
     Words(const Words &) = delete;
     Words &operator=(const Words &) = delete;
 
-    // The terms of a row, as often as they occur. A label that is there already gets the new ones. Nothing is changed when
+    // The terms of a row, in order, as often as they occur. A label that is there already gets the new ones. Nothing is changed when
     // memory runs out.
     void add(Label label, std::span<const std::string_view> terms);
 
@@ -82,7 +93,7 @@ class Words {
 
     struct Posting {
         Row row;
-        std::uint32_t shape;  // how often the term occurs in it, 12 bits, and how long it is, 20; 0 where it does no more
+        std::uint32_t shape;  // how often the term occurs in it, where first, and how long it is; 0 where it does no more
     };
 
     struct Postings {
@@ -96,15 +107,23 @@ class Words {
         std::unique_ptr<std::uint64_t[]> bits;  // a bit for each row, where the term is frequent; of `room_` pages
     };
 
+    // A term of a row, and its place there.
+    struct Held {
+        Term term;
+        std::uint32_t place;
+        friend auto operator<=>(const Held &, const Held &) = default;
+    };
+
     struct Content {
-        Term *terms = nullptr;  // in order, as often as they occur
+        Held *terms = nullptr;  // by term and place
         std::uint32_t count = 0;
     };
 
-    // A term asked for, and how often a row has it.
+    // A term asked for, by its number among those, and how a row has it.
     struct Met {
-        std::uint32_t place;
+        std::uint32_t number;
         std::uint32_t times;
+        std::uint32_t first;
     };
 
     struct Leading {
@@ -114,7 +133,7 @@ class Words {
     };
 
     struct Scratch {
-        std::vector<std::uint32_t> place;   // of each term: one more than its number among those asked for, or 0
+        std::vector<std::uint32_t> number;  // of each term: one more than its number among those asked for, or 0
         std::vector<float> sums;            // of each row, so far; 0 where it has none of the terms
         std::vector<Row> touched;           // rows that have a sum
         std::vector<std::uint64_t> allowed; // a bit for each row that the filter lets pass
@@ -125,26 +144,28 @@ class Words {
         std::vector<Hit> hits;              // a heap, the worst first
     };
 
-    static constexpr std::uint32_t kTimesShift = 20;
+    static constexpr std::uint32_t kTimesShift = 24;
+    static constexpr std::uint32_t kPlaceShift = 16;
     static constexpr std::uint32_t kNoPage = 0xFFFF'FFFF;
 
     static std::uint32_t times_of(std::uint32_t shape) { return shape >> kTimesShift; }
+    static std::uint32_t place_of(std::uint32_t shape) { return shape >> kPlaceShift & kLastPlace; }
     static std::uint32_t length_of(std::uint32_t shape) { return shape & kLongest; }
-    static std::uint32_t shape_of(std::size_t times, std::size_t length);
+    static std::uint32_t shape_of(std::size_t times, std::size_t first, std::size_t length);
     static std::uint32_t capped(std::size_t length) { return static_cast<std::uint32_t>(std::min<std::size_t>(length, kLongest)); }
 
     Row row_of(Label label) const;  // kNone where it is not there
     Label label_of(Row row) const { return pages_[row >> kPageBits] << kPageBits | static_cast<Label>(row & kPageMask); }
     bool live(Row row) const { return (live_[row >> kPageBits] >> (row & kPageMask) & 1) != 0; }
-    std::span<const Term> terms_of(Row row) const;
+    std::span<const Held> terms_of(Row row) const;
 
-    // Calls `visit(term, times)` for each different one of a row's terms.
+    // Calls `visit(term, times, first)` for each different one of a row's terms.
     template <class Visit>
-    static void for_each_term(std::span<const Term> terms, Visit visit) {
+    static void for_each_term(std::span<const Held> terms, Visit visit) {
         for (std::size_t i = 0; i < terms.size();) {
             std::size_t end = i + 1;
-            while (end < terms.size() && terms[end] == terms[i]) ++end;
-            visit(terms[i], end - i);
+            while (end < terms.size() && terms[end].term == terms[i].term) ++end;
+            visit(terms[i].term, end - i, terms[i].place);
             i = end;
         }
     }
@@ -183,7 +204,7 @@ class Words {
     Vocabulary vocabulary_;
     std::vector<Postings> postings_;  // of each term
     Arena<Posting> posting_memory_;
-    Arena<Term> term_memory_;
+    Arena<Held> term_memory_;
     std::unordered_map<Label, std::uint32_t> page_of_;
     std::vector<Label> pages_;                       // of labels; -1 where it is gone
     std::size_t gone_pages_ = 0;
@@ -205,9 +226,10 @@ class Words {
 // must its thread ask another one of the same words meanwhile.
 class Words::Question {
   public:
-    // Terms count as often as they are given. `among`, where given, holds the only labels that `best` may return, and
-    // rows, frequencies and lengths are theirs alone.
-    Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among = nullptr);
+    // By BM25, terms count as often as they are given. `among`, where given, holds the only labels that `best` may return,
+    // and rows, frequencies and lengths are theirs alone.
+    Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among = nullptr,
+             Measure measure = Measure::bm25);
     ~Question();
     Question(const Question &) = delete;
     Question &operator=(const Question &) = delete;
@@ -223,26 +245,27 @@ class Words::Question {
 
     std::size_t rows() const { return rows_; }
     double mean_length() const { return mean_length_; }
-    // What a row would score that has every term once and is of mean length: over all terms, or over those that some row has.
+    // The idfs of the terms that some row has, as often as they count.
     double mass() const { return mass_; }
-    double found_mass() const { return found_mass_; }
 
   private:
     struct Asked {
         Term term;
         std::uint32_t times;  // asked for
         std::uint32_t df;
-        float weight;         // idf * times * (k1 + 1)
+        float weight;         // idf * times * (k1 + 1); idf alone for coverage
         float bound;          // no row gets more from this term
     };
 
-    explicit Question(const Words &words);
+    Question(const Words &words, Measure measure);
     void resolve(std::span<const std::string_view> terms);
     void filter(const LabelSet &among);
     void count_by_rows();
     void count_by_postings();
     void weigh();
     LLMSPELL_INLINE float part(const Asked &one, std::uint32_t times, std::uint32_t length) const;
+    LLMSPELL_INLINE float part(const Asked &one, std::uint32_t shape) const;
+    float bound_of(const Asked &one) const;
     std::size_t meet(Row row) const;
     float score_row(Row row) const;
     void open(const Asked &one);
@@ -252,18 +275,17 @@ class Words::Question {
     static constexpr std::size_t kRowSteps = 8;  // looking at a row costs as many as that, and one for each of its terms
 
     const Words &words_;
+    const Measure measure_;
     std::shared_lock<std::shared_mutex> lock_;
     mutable Pool<Scratch>::Loan scratch_;
     bool filtered_ = false;
     bool few_ = false;               // rows let pass: each is looked at
     std::vector<Asked> asked_;       // rarest first, equal ones as they were given
-    std::size_t unknown_ = 0;        // terms that no row of all has, as often as they were given
     std::size_t touched_ = 0;        // rows that have a sum
     std::size_t rows_ = 0;
     std::uint64_t total_length_ = 0;
     double mean_length_ = 0.0;
     double mass_ = 0.0;
-    double found_mass_ = 0.0;
     float base_ = 0.0F;              // k1 (1 - b + b length / mean_length) is base + slope * length
     float slope_ = 0.0F;
 };

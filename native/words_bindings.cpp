@@ -1,6 +1,7 @@
 // The Python face of rows of words. A row's terms come as a list of texts, which the caller must leave as it is meanwhile.
 #include "bindings.hpp"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
@@ -21,12 +22,7 @@ constexpr std::size_t kAddedAtOnce = 256;  // some milliseconds of work: between
 using Terms = std::vector<std::string_view>;
 
 void take_terms(const nb::list &texts, Terms &terms) {
-    for (const nb::handle text : texts) {
-        Py_ssize_t size = 0;
-        const char *const letters = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-        if (letters == nullptr) throw nb::python_error();
-        terms.emplace_back(letters, static_cast<std::size_t>(size));
-    }
+    for (const nb::handle text : texts) terms.push_back(text_of(text));
 }
 
 void add(Words &words, const Labels &labels, const nb::list &rows) {
@@ -113,7 +109,7 @@ nb::tuple open_words(nb::handle path) {
 
 void bind_words(nb::module_ &module) {
     nb::class_<Words>(module, "Words")
-        .def("__init__", [](Words *self, double k1, double b) { new (self) Words({k1, b}); }, "k1"_a, "b"_a)
+        .def("__init__", [](Words *self, double k1, std::optional<double> b) { new (self) Words({k1, b}); }, "k1"_a, "b"_a.none())
         .def("add", &add, "labels"_a, "rows"_a)
         .def("remove", &remove, "labels"_a)
         .def("search", &search, "terms"_a, "k"_a.none(), "among"_a.none())

@@ -1,5 +1,6 @@
 // Asking rows of words: what a filter leaves of them, what terms weigh there, and the best rows.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -15,14 +16,26 @@ constexpr std::size_t kAtOnce = 64;       // postings that are opened together
 constexpr std::size_t kRowsAhead = 8;     // rows asked for before they are needed
 constexpr float kRounding = 1.0F + 1e-4F; // sums of floats in another order differ by less
 
+// How much it counts that a term first comes at a place.
+const auto kEarliness = [] {
+    std::array<float, Words::kLastPlace + 1> all;
+    for (std::size_t place = 0; place < all.size(); ++place) {
+        all[place] = static_cast<float>(1.0 / std::sqrt(1.0 + static_cast<double>(place) / 50.0));
+    }
+    return all;
+}();
+
+constexpr double kShort = 20.0;  // terms: where rows are so long in the mean, their lengths count half
+
 double idf(double rows, double df) { return std::log1p((rows - df + 0.5) / (df + 0.5)); }
 
 }  // namespace
 
-Words::Question::Question(const Words &words) : words_(words), lock_(words.reading()), scratch_(words.scratch_.lend()) {}
+Words::Question::Question(const Words &words, Measure measure)
+    : words_(words), measure_(measure), lock_(words.reading()), scratch_(words.scratch_.lend()) {}
 
-Words::Question::Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among)
-    : Question(words) {  // so that the destructor comes to what a failure leaves
+Words::Question::Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among, Measure measure)
+    : Question(words, measure) {  // so that the destructor comes to what a failure leaves
     resolve(terms);
     rows_ = words_.rows_;
     total_length_ = words_.length_;
@@ -34,24 +47,23 @@ Words::Question::Question(const Words &words, std::span<const std::string_view> 
 }
 
 Words::Question::~Question() {
-    for (const Asked &one : asked_) scratch_->place[one.term] = 0;
+    for (const Asked &one : asked_) scratch_->number[one.term] = 0;
 }
 
 // --- what is asked --------------------------------------------------------------------------------------------------
 
 void Words::Question::resolve(std::span<const std::string_view> terms) {
     asked_.reserve(terms.size());
-    auto &place = scratch_->place;
-    if (place.size() < words_.postings_.size()) place.resize(words_.postings_.capacity());
+    auto &number = scratch_->number;
+    if (number.size() < words_.postings_.size()) number.resize(words_.postings_.capacity());
     for (const std::string_view text : terms) {
         const Term term = words_.vocabulary_.find(text);
-        if (term == kNoTerm) {
-            ++unknown_;
-        } else if (place[term] != 0) {
-            ++asked_[place[term] - 1].times;
+        if (term == kNoTerm) continue;
+        if (number[term] != 0) {
+            asked_[number[term] - 1].times += measure_ == Measure::bm25 ? 1 : 0;
         } else {
             asked_.push_back({term, 1, words_.postings_[term].rows, 0.0F, 0.0F});
-            place[term] = static_cast<std::uint32_t>(asked_.size());
+            number[term] = static_cast<std::uint32_t>(asked_.size());
         }
     }
     scratch_->met.resize(asked_.size());
@@ -100,7 +112,7 @@ void Words::Question::count_by_rows() {
     for (std::size_t i = 0; i < rows.size(); ++i) {
         if (i + kRowsAhead < rows.size()) prefetch(words_.terms_of(rows[i + kRowsAhead]).data());
         const std::size_t met = meet(rows[i]);
-        for (std::size_t j = 0; j < met; ++j) ++asked_[scratch_->met[j].place].df;
+        for (std::size_t j = 0; j < met; ++j) ++asked_[scratch_->met[j].number].df;
         if (met > 0) rows[matching++] = rows[i];
     }
     rows.resize(matching);
@@ -128,30 +140,31 @@ void Words::Question::weigh() {
     const auto &settings = words_.settings_;
     const auto rows = static_cast<double>(rows_);
     mean_length_ = rows_ == 0 ? 0.0 : static_cast<double>(total_length_) / rows;
-    base_ = static_cast<float>(settings.k1 * (1.0 - settings.b));
-    slope_ = mean_length_ == 0.0 ? 0.0F : static_cast<float>(settings.k1 * settings.b / mean_length_);
-    mass_ = idf(rows, 0.0) * static_cast<double>(unknown_);
+    const double b = settings.b.value_or(mean_length_ / (mean_length_ + kShort));
+    base_ = static_cast<float>(settings.k1 * (1.0 - b));
+    slope_ = mean_length_ == 0.0 ? 0.0F : static_cast<float>(settings.k1 * b / mean_length_);
+    auto &number = scratch_->number;
     const auto none = std::partition(asked_.begin(), asked_.end(), [](const Asked &one) { return one.df > 0; });
-    for (auto at = none; at != asked_.end(); ++at) {
-        mass_ += idf(rows, 0.0) * at->times;
-        scratch_->place[at->term] = 0;
-    }
+    for (auto at = none; at != asked_.end(); ++at) number[at->term] = 0;
     asked_.erase(none, asked_.end());
-    auto &place = scratch_->place;
     std::sort(asked_.begin(), asked_.end(), [&](const Asked &a, const Asked &b) {
-        return a.df != b.df ? a.df < b.df : place[a.term] < place[b.term];  // as they were given
+        return a.df != b.df ? a.df < b.df : number[a.term] < number[b.term];  // as they were given
     });
     for (std::size_t i = 0; i < asked_.size(); ++i) {
         Asked &one = asked_[i];
-        place[one.term] = static_cast<std::uint32_t>(i + 1);
+        number[one.term] = static_cast<std::uint32_t>(i + 1);
         const double mass = idf(rows, one.df) * one.times;
-        found_mass_ += mass;
-        one.weight = static_cast<float>(mass * (settings.k1 + 1.0));
-        const Postings &list = words_.postings_[one.term];
-        one.bound = part(one, 1, list.shortest_once);
-        if (list.most > 1) one.bound = std::max(one.bound, part(one, list.most, list.shortest_often));
+        mass_ += mass;
+        one.weight = static_cast<float>(measure_ == Measure::bm25 ? mass * (settings.k1 + 1.0) : mass);
+        one.bound = bound_of(one);
     }
-    mass_ += found_mass_;
+}
+
+float Words::Question::bound_of(const Asked &one) const {
+    if (measure_ == Measure::coverage) return one.weight;
+    const Postings &list = words_.postings_[one.term];
+    const float once = part(one, 1, list.shortest_once);
+    return list.most > 1 ? std::max(once, part(one, list.most, list.shortest_often)) : once;
 }
 
 // --- rows -----------------------------------------------------------------------------------------------------------
@@ -161,18 +174,23 @@ float Words::Question::part(const Asked &one, std::uint32_t times, std::uint32_t
     return one.weight * tf / (tf + (base_ + slope_ * static_cast<float>(static_cast<std::int32_t>(length))));
 }
 
-// Which of the terms a row has, and how often; returns how many.
+float Words::Question::part(const Asked &one, std::uint32_t shape) const {
+    if (measure_ == Measure::coverage) return one.weight * kEarliness[place_of(shape)];
+    return part(one, times_of(shape), length_of(shape));
+}
+
+// Which of the terms a row has, how often and where first; returns how many.
 std::size_t Words::Question::meet(Row row) const {
-    const std::uint32_t *const place = scratch_->place.data();
+    const std::uint32_t *const number = scratch_->number.data();
     Met *const met = scratch_->met.data();
     std::size_t count = 0;
-    for (const Term term : words_.terms_of(row)) {
-        const std::uint32_t at = place[term];
+    for (const Held &one : words_.terms_of(row)) {
+        const std::uint32_t at = number[one.term];
         if (at == 0) continue;
-        if (count > 0 && met[count - 1].place == at - 1) {
+        if (count > 0 && met[count - 1].number == at - 1) {
             ++met[count - 1].times;
         } else {
-            met[count++] = {at - 1, 1};
+            met[count++] = {at - 1, 1, one.place};
         }
     }
     return count;
@@ -182,10 +200,12 @@ std::size_t Words::Question::meet(Row row) const {
 float Words::Question::score_row(Row row) const {
     const std::size_t count = meet(row);
     Met *const met = scratch_->met.data();
-    std::sort(met, met + count, [](const Met &a, const Met &b) { return a.place < b.place; });
-    const std::uint32_t length = capped(words_.terms_of(row).size());
+    std::sort(met, met + count, [](const Met &a, const Met &b) { return a.number < b.number; });
+    const std::size_t length = words_.terms_of(row).size();
     float sum = 0.0F;
-    for (std::size_t i = 0; i < count; ++i) sum += part(asked_[met[i].place], std::min(met[i].times, kMostTimes), length);
+    for (std::size_t i = 0; i < count; ++i) {
+        sum += part(asked_[met[i].number], shape_of(met[i].times, met[i].first, length));
+    }
     return sum;
 }
 
@@ -222,7 +242,13 @@ void Words::Question::open(const Asked &one) {
             postings = some;
             n = kept;
         }
-        for (std::size_t i = 0; i < n; ++i) parts[i] = part(one, times_of(postings[i].shape), length_of(postings[i].shape));
+        if (measure_ == Measure::coverage) {
+            for (std::size_t i = 0; i < n; ++i) {
+                parts[i] = postings[i].shape == 0 ? 0.0F : one.weight * kEarliness[place_of(postings[i].shape)];
+            }
+        } else {
+            for (std::size_t i = 0; i < n; ++i) parts[i] = part(one, times_of(postings[i].shape), length_of(postings[i].shape));
+        }
         for (std::size_t i = 0; i < n; ++i) {
             const Row row = postings[i].row;
             const float before = sums[row];

@@ -11,6 +11,7 @@ namespace {
 // The section of settings: these, and then the caller's note.
 enum Setting : std::size_t { kK1, kB, kSettings };
 
+constexpr double kOfLengths = -1.0;             // in place of a b
 constexpr std::uint32_t kAbsent = 0xFFFF'FFFF;  // the count of a row that is not there
 
 template <class T>
@@ -26,7 +27,7 @@ void require(bool holds, const char *fault) {
 
 void Words::save(const std::filesystem::path &path, const std::vector<std::uint64_t> &note) const {
     const std::lock_guard writer(write_);
-    std::vector<std::uint64_t> settings{std::bit_cast<std::uint64_t>(settings_.k1), std::bit_cast<std::uint64_t>(settings_.b)};
+    std::vector<std::uint64_t> settings{std::bit_cast<std::uint64_t>(settings_.k1), std::bit_cast<std::uint64_t>(settings_.b.value_or(kOfLengths))};
     settings.insert(settings.end(), note.begin(), note.end());
     // Terms are numbered anew, without gaps, in the order in which they are saved.
     std::vector<Term> numbers(vocabulary_.numbers());
@@ -41,14 +42,15 @@ void Words::save(const std::filesystem::path &path, const std::vector<std::uint6
     }
     std::vector<Label> pages;
     std::vector<std::uint32_t> counts;
-    std::vector<Term> contents;
+    std::vector<Term> contents;  // of each row in the order of its text
     for (std::size_t page = 0; page < pages_.size(); ++page) {
         if (pages_[page] < 0) continue;
         pages.push_back(pages_[page]);
         for (auto row = static_cast<Row>(page << kPageBits); row < (page + 1) << kPageBits; ++row) {
             const auto terms = terms_of(row);
             counts.push_back(live(row) ? static_cast<std::uint32_t>(terms.size()) : kAbsent);
-            for (const Term term : terms) contents.push_back(numbers[term]);
+            contents.resize(contents.size() + terms.size());
+            for (const Held &one : terms) contents[contents.size() - terms.size() + one.place] = numbers[one.term];
         }
     }
     SnapshotWriter out(path);
@@ -66,7 +68,9 @@ std::unique_ptr<Words> Words::open(const std::filesystem::path &path, std::vecto
     const auto settings = snapshot.checked<std::uint64_t>(Section::word_settings);
     require(settings.size() >= kSettings, "a section has the wrong length");
     note.assign(settings.begin() + kSettings, settings.end());
-    auto words = std::make_unique<Words>(WordsSettings{std::bit_cast<double>(settings[kK1]), std::bit_cast<double>(settings[kB])});
+    WordsSettings made{std::bit_cast<double>(settings[kK1]), std::bit_cast<double>(settings[kB])};
+    if (*made.b < 0.0) made.b.reset();
+    auto words = std::make_unique<Words>(made);
     words->take_terms(snapshot.checked<std::uint64_t>(Section::word_ends), snapshot.checked<char>(Section::word_letters));
     words->take_rows(snapshot.checked<Label>(Section::word_pages), snapshot.checked<std::uint32_t>(Section::word_counts),
                      snapshot.checked<Term>(Section::word_contents));
@@ -95,8 +99,8 @@ void Words::take_rows(std::span<const Label> pages, std::span<const std::uint32_
             const std::uint32_t count = counts[static_cast<std::size_t>(page) << kPageBits | i];
             if (count == kAbsent) continue;
             require(count <= contents.size() - first, "a row's terms are not there");
-            Term *const terms = term_memory_.take(Arena<Term>::capacity_for(count));
-            std::copy_n(contents.data() + first, count, terms);
+            Held *const terms = term_memory_.take(Arena<Held>::capacity_for(count));
+            for (std::uint32_t place = 0; place < count; ++place) terms[place] = {contents[first + place], place};
             std::sort(terms, terms + count);
             first += count;
             contents_.at(page)[i] = {terms, count};
@@ -118,7 +122,7 @@ void Words::make_postings() {
         }
     };
     for_all([&](Row row) {
-        for_each_term(terms_of(row), [&](Term term, std::size_t) {
+        for_each_term(terms_of(row), [&](Term term, std::size_t, std::size_t) {
             require(term < postings_.size(), "a row has a term that is not there");
             ++postings_[term].capacity;
         });
@@ -130,9 +134,9 @@ void Words::make_postings() {
     }
     for_all([&](Row row) {
         const auto terms = terms_of(row);
-        for_each_term(terms, [&](Term term, std::size_t times) {
+        for_each_term(terms, [&](Term term, std::size_t times, std::size_t place) {
             Postings &list = postings_[term];
-            list.at[list.size++] = {row, shape_of(times, terms.size())};
+            list.at[list.size++] = {row, shape_of(times, place, terms.size())};
             bound(list, list.at[list.size - 1].shape);
         });
     });

@@ -170,7 +170,8 @@ class AsyncEpisodicMemory:
     async def _found(self, one: Asked) -> tuple[list[Hit], Vector | None]:
         while True:
             service = self.service
-            vector = None if one.by_words_alone else await self._query_vector(one.query, service)
+            one = one.among(self._backend)
+            vector = None if one.by_words_alone else await self._query_vector(one.sought, service)
             try:
                 if one.ranking is not None and one.ranking.reranker is not None:
                     return await asyncio.to_thread(answered, one, vector, self._backend, service.space), vector

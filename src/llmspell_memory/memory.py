@@ -196,7 +196,8 @@ class EpisodicMemory:
     def _found(self, one: Asked) -> tuple[list[Hit], Vector | None]:
         while True:
             service = self.service
-            vector = None if one.by_words_alone else self._query_vector(one.query, service)
+            one = one.among(self._backend)
+            vector = None if one.by_words_alone else self._query_vector(one.sought, service)
             try:
                 return answered(one, vector, self._backend, service.space), vector
             except SpaceChangedError:

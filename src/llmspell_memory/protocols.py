@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from numpy.typing import ArrayLike
@@ -231,6 +231,13 @@ class EpisodicBackend(Protocol):
 
         Raises:
             SpaceChangedError: the backend is of another space than `space` by now.
+        """
+        ...
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        """Return which of `words`, casefolded, are the role of some entry that matches, or a word of it, in any case.
+
+        Asked before each hybrid search, so it must be quick, and may do without `where.ids`.
         """
         ...
 

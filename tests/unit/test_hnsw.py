@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def graph_search(index: HNSWIndex, query: Vector, k: int, ef: int) -> list[int]:
     """Search through the graph even where a scan would be cheaper."""
-    found = index._core.search(np.asarray(query, np.float32), k, ef, None, "graph")
+    found = index.core.search(np.asarray(query, np.float32), k, ef, None, "graph")
     assert found is not None
     labels: list[int] = found[0].tolist()
     return labels
@@ -92,7 +92,7 @@ def test_a_filter_admits_some_of_equal_vectors(metric: Metric, route: Literal["g
         among = chance.permutation(230)[:60]
         repeated = chance.permutation(np.concatenate([among, among, [999]]))
         for k in (1, 3, 20, 60, 100):
-            labels, scores = index._core.search(query, k, 60, repeated, route) or pytest.fail("not understood")
+            labels, scores = index.core.search(query, k, 60, repeated, route) or pytest.fail("not understood")
             expected, their_scores = exact.search(query, k, among=among)
             assert labels.tolist() == expected.tolist()
             np.testing.assert_allclose(scores, their_scores, rtol=1e-4, atol=1e-4)

@@ -207,7 +207,7 @@ def test_a_graph_that_scans_is_as_exact(kind: str, metric: Metric) -> None:
         index.add(np.arange(700), rows)
     for query in KINDS[kind](5, 8):
         for k in (1, 10, 300):
-            found = graph._core.search(query, k, 1, None, "scan")
+            found = graph.core.search(query, k, 1, None, "scan")
             assert found is not None
             labels, scores = exact.search(query, k)
             assert (found[0].tolist(), found[1].tolist()) == (labels.tolist(), scores.tolist())

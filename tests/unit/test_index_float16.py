@@ -38,7 +38,7 @@ def test_a_scan_finds_nearly_all(metric: Metric) -> None:
     index.add(np.arange(COUNT), vectors)
     hits = 0
     for query in queries:
-        found = index._core.search(query, 10, 10, None, "scan")
+        found = index.core.search(query, 10, 10, None, "scan")
         assert found is not None
         labels, scores = found
         hits += int(np.isin(labels, exact.search(query, 10)[0]).sum())
@@ -58,7 +58,7 @@ def test_a_walk_finds_as_much_as_with_float32() -> None:
         index = HNSWIndex(dimensions=WIDTH, config=config)
         index.add(np.arange(COUNT), vectors, threads=2)
         assert index.check() == ""
-        found = [index._core.search(query, 10, 100, None, "graph") for query in queries]
+        found = [index.core.search(query, 10, 100, None, "graph") for query in queries]
         hits = sum(int(np.isin(one[0], own).sum()) for one, own in zip(found, truth, strict=True) if one is not None)
         recall.append(hits / truth.size)
     assert min(recall) > 0.9

@@ -35,7 +35,7 @@ def as_said(said: dict[str, Any], queries: list[list[float]], path: Path) -> Non
         said[name] for name in ("size", "dimensions", "metric", "config", "tag")
     ]
     for query in queries:
-        through_the_graph = index._core.search(np.array(query, np.float32), 100, 100, None, "graph")
+        through_the_graph = index.core.search(np.array(query, np.float32), 100, 100, None, "graph")
         assert through_the_graph is not None
         assert through_the_graph[0].tolist() == index.search(query, 100)[0].tolist()
     for among, labels, scores in zip((None, [2, 3, 5, 7, FAR, FAR + 5]), said["labels"], said["scores"], strict=True):

@@ -142,7 +142,7 @@ def test_a_graph_built_under_one_is_as_good_under_another(dtype: DType) -> None:
         index.add(np.arange(3000), vectors)
         for searcher in NAMES:
             _core.use_kernels(searcher)
-            found = [index._core.search(query, 10, 60, None, "graph") for query in queries]
+            found = [index.core.search(query, 10, 60, None, "graph") for query in queries]
             hits = [np.isin(one[0], own).sum() for one, own in zip(found, truth, strict=True) if one is not None]
             recall[builder, searcher] = sum(hits) / truth.size
     assert min(recall.values()) > 0.9

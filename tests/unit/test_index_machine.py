@@ -76,7 +76,7 @@ class SavedIndex(RuleBasedStateMachine):
         """Through the graph and by scanning, with as many candidates as there are labels, all come, scored."""
         held = np.array(sorted(self.model), np.int64)
         for route in ("graph", "scan"):
-            found = self.index._core.search(POINTS[point], 100, 100, None, route)
+            found = self.index.core.search(POINTS[point], 100, 100, None, route)
             assert found is not None
             assert sorted(found[0].tolist()) == held.tolist()
             rows = POINTS[[self.model[label] for label in found[0].tolist()]].reshape(-1, WIDTH)

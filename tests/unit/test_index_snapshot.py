@@ -51,7 +51,7 @@ def answers(index: HNSWIndex) -> list[object]:
     said: list[object] = [len(index), index.dimensions, index.metric, index.config]
     for query in gaussian(6, WIDTH, seed=8):
         for route in ("graph", "scan"):
-            found = index._core.search(query, 12, 25, None, route)
+            found = index.core.search(query, 12, 25, None, route)
             assert found is not None
             said.append((found[0].tolist(), found[1].tolist()))
         among = index.search(query, 20, among=np.arange(0, 500, 2))

@@ -14,7 +14,7 @@ from llmspell_memory.types import BackendStats, Filter, IndexStats, RowChanges
 from llmspell_memory.types.text import checked_namespace, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from llmspell_memory.protocols import EpisodicBackend, VectorsBeside
     from llmspell_memory.types import (
@@ -94,6 +94,10 @@ class ScopedBackend:
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among the scope's that match, best first."""
         return self._store().search(vector, k, where.within(self._namespace), exact=exact, space=space)
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        """Return which of `words` name the role of some entry of the scope that matches."""
+        return self._store().named_roles(words, where.within(self._namespace))
 
     def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
         """Return the k entries that answer a query best among the scope's that match, best first."""

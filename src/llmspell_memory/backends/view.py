@@ -1,4 +1,4 @@
-"""A vector index as a view of rows: it knows up to which sequence number it has read, and catches up from there.
+"""Views of rows: an index knows up to which sequence number it has read, and catches up from there.
 
 Opening a store, another process's writes, a new `m`, exact to HNSW and back are all the one act `catch_up`. An index
 that was saved is a view that has read far already.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from llmspell_memory.index.base import Among
     from llmspell_memory.types import EmbeddingSpace, HNSWConfig, IndexStats, Matrix, Vector
     from llmspell_memory.types.arrays import Labels
 
@@ -37,34 +39,166 @@ _WORTH_SAYING: Final = 4096
 """Changes that take so long to read, some tenths of a second, that the log tells of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """A batch of what happened to the rows: labels gone, labels with a new vector, and the number reached by it."""
+class Batched(Protocol):
+    """A batch of what happened to the rows."""
 
-    reached: int
-    gone: Labels
-    labels: Labels
-    vectors: Matrix
+    @property
+    def reached(self) -> int:
+        """The sequence number reached by it."""
+        ...
+
+    def __len__(self) -> int:
+        """How many were put."""
+        ...
 
 
-class Source(Protocol[Rows]):
+BatchT = TypeVar("BatchT", bound=Batched)
+BatchOut_co = TypeVar("BatchOut_co", bound=Batched, covariant=True)
+
+
+class Sized(Protocol):
+    """What can be counted."""
+
+    def __len__(self) -> int:
+        """How many rows it shows."""
+        ...
+
+
+Made = TypeVar("Made", bound=Sized)
+"""What a view shows the rows as."""
+
+
+class Source(Protocol[Rows, BatchOut_co]):
     """The rows that a view is of."""
 
     def open(self) -> AbstractContextManager[Rows]:
         """Return rows of one moment, for reading."""
         ...
 
-    def changes(self, rows: Rows, since: int) -> Changes | None:
+    def changes(self, rows: Rows, since: int) -> BatchOut_co | None:
         """Return the next batch of what happened after a sequence number, None where nothing did."""
         ...
 
     def pending(self, rows: Rows, since: int) -> int:
-        """Return how many vectors were put after a sequence number; after 0 these are all."""
+        """Return how many were put after a sequence number; after 0 these are all."""
         ...
 
 
-class IndexView(Generic[Rows]):
-    """The index of one backend.
+class View(ABC, Generic[Rows, Made, BatchT]):
+    """Something made from rows, that catches up with them.
+
+    Args:
+        made: what it begins with, of no rows.
+        source: the rows.
+        on_progress: called while rows are read, with how many are done and how many there are.
+    """
+
+    name: str
+
+    def __init__(self, made: Made, *, source: Source[Rows, BatchT], on_progress: Progress | None = None) -> None:
+        self._made = made
+        self._source = source
+        self._on_progress = on_progress
+        self._seen = 0
+        self._moment: int | None = 0
+        self.lock = threading.RLock()
+
+    @property
+    def made(self) -> Made:
+        """What is shown."""
+        return self._made
+
+    @property
+    def moment(self) -> int | None:
+        """The sequence number of the rows that are shown; None while that is changing.
+
+        A search whose rows are of this moment, before it and after it, saw view and rows as one.
+        """
+        return self._moment
+
+    @property
+    def seen(self) -> int:
+        """The sequence number that it has read up to."""
+        return self._seen
+
+    @abstractmethod
+    def _put(self, made: Made, batch: BatchT) -> None:
+        """Show what happened to the rows."""
+
+    @abstractmethod
+    def _begin(self, rows: Rows | None) -> tuple[Made, int]:
+        """Return what to begin with, and the number it shows."""
+
+    def catch_up(self, rows: Rows | None = None) -> int:
+        """Read what happened since the last time, from `rows` or batch by batch from rows opened anew.
+
+        Interrupted, it goes on from there the next time; a change seen twice changes nothing.
+
+        Returns:
+            The number reached.
+        """
+        with self.lock:
+            self._moment = None
+            if not self._seen:
+                self._made, self._seen = self._begin(rows)
+            self._seen = self._read_into(self._made, self._seen, rows)
+            self._moment = self._seen
+            return self._seen
+
+    def _brought_up_to_date(
+        self, saved: Callable[[Rows], tuple[Made, int] | None], rows: Rows | None
+    ) -> tuple[Made, int] | None:
+        """Return what was saved, if it then shows as many as there are rows."""
+        with self._opened(rows) as opened:
+            if loaded := saved(opened):
+                made, seen = loaded
+                seen = self._read_into(made, seen, opened)
+                if len(made) == self._source.pending(opened, 0):
+                    return made, seen
+                logger.warning("The saved %s does not fit its rows; it is built anew", self.name)
+        return None
+
+    def _opened(self, rows: Rows | None) -> AbstractContextManager[Rows]:
+        return nullcontext(rows) if rows is not None else self._source.open()
+
+    def _read_into(self, made: Made, seen: int, rows: Rows | None = None) -> int:
+        done, total = 0, None
+        while True:
+            with self._opened(rows) as opened:
+                batch = self._source.changes(opened, seen)
+                if batch is None:
+                    break
+                if total is None:
+                    total = self._source.pending(opened, seen)
+                    if total >= _WORTH_SAYING:
+                        logger.info("Reading %d rows into the %s", total, self.name)
+            self._put(made, batch)
+            seen = batch.reached
+            done += len(batch)
+            if self._on_progress and done:
+                self._on_progress(done, max(total, done))
+        return seen
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A batch of what happened to vectors: labels gone, labels with a new vector, and the number reached by it."""
+
+    reached: int
+    gone: Labels
+    labels: Labels
+    vectors: Matrix
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class IndexView(View[Rows, Index, Changes]):
+    """The vector index of one backend.
 
     Args:
         space: width and metric of the vectors.
@@ -79,19 +213,19 @@ class IndexView(Generic[Rows]):
         space: EmbeddingSpace,
         hnsw: HNSWConfig | None,
         *,
-        source: Source[Rows],
+        source: Source[Rows, Changes],
         saved: Callable[[Rows, HNSWConfig], tuple[HNSWIndex, int] | None] | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         self._space = space
-        self._source = source
         self._saved = saved
-        self._on_progress = on_progress
-        self._index = self._new(hnsw)
-        self._seen = 0
-        self._moment: int | None = 0
-        self.lock = threading.RLock()
         self._rebuilding = threading.Lock()
+        super().__init__(self._new(hnsw), source=source, on_progress=on_progress)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """What the log calls it."""
+        return f"{self._made.stats().kind} index"
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -105,88 +239,38 @@ class IndexView(Generic[Rows]):
         return HNSWIndex(dimensions=dimensions, metric=metric, config=hnsw)
 
     @property
-    def moment(self) -> int | None:
-        """The sequence number of the rows that the index shows; None while it is changing.
-
-        A search whose rows are of this moment, before it and after it, saw index and rows as one.
-        """
-        return self._moment
-
-    @property
-    def seen(self) -> int:
-        """The sequence number that it has read up to."""
-        return self._seen
-
-    @property
     def index(self) -> Index:
         """The index itself."""
-        return self._index
+        return self._made
 
     @property
     def hnsw(self) -> HNSWConfig | None:
         """Parameters of the index; None when it is exact."""
-        return self._index.config if isinstance(self._index, HNSWIndex) else None
+        return self._made.config if isinstance(self._made, HNSWIndex) else None
 
-    def catch_up(self, rows: Rows | None = None) -> int:
-        """Read what happened since the last time, from `rows` or batch by batch from rows opened anew.
-
-        Interrupted, it goes on from there the next time; a change seen twice changes nothing.
-
-        Returns:
-            The number reached.
-        """
-        with self.lock:
-            self._moment = None
-            if not self._seen:
-                self._index, self._seen = self._beginning(self.hnsw, rows)
-            self._seen = self._read_into(self._index, self._seen, rows)
-            self._moment = self._seen
-            return self._seen
+    def _begin(self, rows: Rows | None) -> tuple[Index, int]:
+        return self._beginning(self.hnsw, rows)
 
     def _beginning(self, hnsw: HNSWConfig | None, rows: Rows | None = None) -> tuple[Index, int]:
-        """Return an index to begin with, and the number it shows.
-
-        That is the saved one, brought up to date, if it then has as many vectors as there are rows; else an empty one.
-        """
-        if self._saved is not None and hnsw is not None:
-            with self._opened(rows) as opened:
-                if loaded := self._saved(opened, hnsw):
-                    index, seen = loaded
-                    seen = self._read_into(index, seen, opened)
-                    if len(index) == self._source.pending(opened, 0):
-                        return index, seen
-                    logger.warning("The saved index does not fit its rows; it is built anew")
+        """Return an index to begin with, and the number it shows: the saved one if it fits, else an empty one."""
+        saved = self._saved
+        if saved is not None and hnsw is not None:
+            found = self._brought_up_to_date(lambda opened: saved(opened, hnsw), rows)
+            if found is not None:
+                return found
         return self._new(hnsw), 0
 
-    def _opened(self, rows: Rows | None) -> AbstractContextManager[Rows]:
-        return nullcontext(rows) if rows is not None else self._source.open()
+    def _put(self, made: Index, batch: Changes) -> None:
+        made.remove(batch.gone)
+        try:
+            made.add(batch.labels, batch.vectors, threads=None)
+        except InputError as error:  # others, with another index, have stored what this one cannot keep
+            raise StorageError(f"the index cannot show what is stored: {error}") from error
 
-    def _read_into(self, index: Index, seen: int, rows: Rows | None = None) -> int:
-        done, total = 0, None
-        while True:
-            with self._opened(rows) as opened:
-                batch = self._source.changes(opened, seen)
-                if batch is None:
-                    break
-                if total is None:
-                    total = self._source.pending(opened, seen)
-                    if total >= _WORTH_SAYING:
-                        logger.info("Reading %d vectors into the %s index", total, index.stats().kind)
-            index.remove(batch.gone)
-            try:
-                index.add(batch.labels, batch.vectors, threads=None)
-            except InputError as error:  # others, with another index, have stored what this one cannot keep
-                raise StorageError(f"the index cannot show what is stored: {error}") from error
-            seen = batch.reached
-            done += len(batch.labels)
-            if self._on_progress and done:
-                self._on_progress(done, max(total, done))
-        return seen
-
-    def search(self, vector: Vector, k: int, among: Labels | None, *, exact: bool = False) -> tuple[Labels, Vector]:
+    def search(self, vector: Vector, k: int, among: Among, *, exact: bool = False) -> tuple[Labels, Vector]:
         """Return labels and scores of the nearest; for certain, where `exact`."""
         began = perf_counter_ns()
-        index = self._index
+        index = self._made
         if exact and isinstance(index, HNSWIndex):
             found = index.search(vector, k, among=among, exact=True)
         else:
@@ -211,7 +295,7 @@ class IndexView(Generic[Rows]):
                 changed = self.hnsw != asked  # by an ef_search set meanwhile
                 latest = self.hnsw
                 self._moment = None
-                self._index, self._seen = fresh, self._read_into(fresh, seen)
+                self._made, self._seen = fresh, self._read_into(fresh, seen)
                 self._moment = self._seen
                 if changed and latest:
                     self._set_ef_search(latest.ef_search)
@@ -220,14 +304,14 @@ class IndexView(Generic[Rows]):
         return True
 
     def _set_ef_search(self, ef_search: int) -> None:
-        if isinstance(self._index, HNSWIndex):
-            self._index.ef_search = ef_search
+        if isinstance(self._made, HNSWIndex):
+            self._made.ef_search = ef_search
 
     def stats(self) -> IndexStats:
         """Return figures about the index."""
-        return self._index.stats()
+        return self._made.stats()
 
     def release(self) -> None:
         """Let go of every vector."""
         with self.lock:
-            self._index, self._seen, self._moment = self._new(None), 0, None
+            self._made, self._seen, self._moment = self._new(None), 0, None

@@ -3,8 +3,9 @@
 A text is taken apart at spaces, and each piece into terms, which are remembered: most pieces come again.
 
 - Words are compared by their stems (Snowball), without regard to case and width (Unicode NFKC and case folding).
-- A compound gives its parts and the whole, written together: `e-mail` gives `e`, `mail` and `email`; `user_id`, `userId`
-  and `user.id` give `user`, `id` and `userid`. Between digits what joins them stays: `3.14`, `2024-05-07`, `10:30`.
+- A compound gives its parts and the whole, written together: `e-mail` gives `e`, `mail` and `email`; `user_id`,
+  `userId` and `user.id` give `user`, `id` and `userid`. Between digits what joins them stays: `3.14`,
+  `2024-05-07`, `10:30`.
 - Scripts without spaces, and Korean, give each two neighbouring characters, or the one that stands alone.
 - Endings after an apostrophe are dropped where they are English (`Anna's`, `we'll`), and `n't` is written `nt`. The v
   before a number is dropped, too: `v1.2` is `1.2`.
@@ -97,7 +98,7 @@ class _Kinds(dict[int, str]):
 
     def _kind(self, code: int) -> str:
         letter = chr(code)
-        major, minor = unicodedata.category(letter)
+        major, minor = tuple(unicodedata.category(letter))
         if major in "LM" and any(low <= code <= high for low, high in _UNSPACED):
             return "u"
         if major == "L":

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 class NativeIndex:
     """Vectors under int64 labels in the native core; may be used from several threads."""
 
-    _core: Flat
+    core: Flat
 
     def __init__(self, *, dimensions: int, metric: Metric) -> None:
         self.dimensions = dimensions
         self.metric: Metric = metric
 
     def __len__(self) -> int:
-        return len(self._core)
+        return len(self.core)
 
     def add(
         self, labels: ArrayLike, vectors: ArrayLike, *, threads: int | None = 1, progress: Progress | None = None
@@ -55,14 +55,14 @@ class NativeIndex:
         matrix = as_matrix(vectors, rows=len(numbers), dimensions=self.dimensions)
         check_magnitude(matrix, metric=self.metric)
         self._check(matrix)
-        self._core.add(numbers, matrix, checked_threads(threads), progress)
+        self.core.add(numbers, matrix, checked_threads(threads), progress)
 
     def _check(self, vectors: Matrix) -> None:
         """Raise an InputError for vectors that this index cannot keep."""
 
     def remove(self, labels: ArrayLike) -> None:
         """Remove `labels`, shape (n,); unknown ones are ignored."""
-        self._core.remove(as_labels(labels))
+        self.core.remove(as_labels(labels))
 
     def _search_converted(
         self, vector: ArrayLike, k: int, ef: int, among: Among, route: Route = "cheapest"
@@ -70,7 +70,7 @@ class NativeIndex:
         """Search for what the core did not take as it is; or say what is wrong with it."""
         query = as_vector(vector, dimensions=self.dimensions)
         check_magnitude(query[None], metric=self.metric)
-        found = self._core.search(query, min(checked_k(k), len(self)), ef, as_label_set(among), route)
+        found = self.core.search(query, min(checked_k(k), len(self)), ef, as_label_set(among), route)
         assert found is not None  # noqa: S101 (for the type checker: all was converted)
         return found
 
@@ -80,11 +80,11 @@ class NativeIndex:
         queries = as_matrix(vectors, dimensions=self.dimensions)
         check_magnitude(queries, metric=self.metric)
         k = min(checked_k(k), len(self))
-        return self._core.search_many(queries, k, ef, as_label_set(among), checked_threads(threads))
+        return self.core.search_many(queries, k, ef, as_label_set(among), checked_threads(threads))
 
     def check(self) -> str:
         """Return what is wrong with the index, "" when every invariant holds; visits everything."""
-        return self._core.check()
+        return self.core.check()
 
 
 def as_label_set(among: Among) -> _core.LabelSet | None:

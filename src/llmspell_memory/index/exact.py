@@ -28,7 +28,7 @@ class ExactIndex(NativeIndex):
 
     def __init__(self, *, dimensions: int, metric: Metric = "cosine") -> None:
         super().__init__(dimensions=dimensions, metric=metric)
-        self._core = _core.Flat(dimensions, metric, "float32")
+        self.core = _core.Flat(dimensions, metric, "float32")
 
     def search(self, vector: ArrayLike, k: int, *, among: Among = None) -> tuple[Labels, Vector]:
         """Return labels and scores of the min(k, candidates) best, best first.
@@ -41,7 +41,7 @@ class ExactIndex(NativeIndex):
         Raises:
             InputError: `vector`, `k` or `among` is not acceptable; a DimensionError for the wrong width.
         """
-        return self._core.search(vector, k, 0, among) or self._search_converted(vector, k, 0, among)
+        return self.core.search(vector, k, 0, among) or self._search_converted(vector, k, 0, among)
 
     def search_many(
         self, vectors: ArrayLike, k: int, *, among: Among = None, threads: int | None = None
@@ -55,4 +55,4 @@ class ExactIndex(NativeIndex):
 
     def stats(self) -> IndexStats:
         """Return kind, size and bytes in memory."""
-        return IndexStats(kind="exact", size=len(self), config=None, memory_bytes=self._core.memory_bytes())
+        return IndexStats(kind="exact", size=len(self), config=None, memory_bytes=self.core.memory_bytes())

@@ -49,7 +49,7 @@ class HNSWIndex(NativeIndex):
     May be used from several threads; a search waits for a writer for some microseconds at most.
     """
 
-    _core: HNSW
+    core: HNSW
 
     def __init__(self, *, dimensions: int, metric: Metric = "cosine", config: HNSWConfig | None = None) -> None:
         super().__init__(dimensions=dimensions, metric=metric)
@@ -57,7 +57,7 @@ class HNSWIndex(NativeIndex):
         self._path: str | os.PathLike[str] = ""
         self._configure(config or HNSWConfig())
         made = self._config
-        self._core = _core.HNSW(dimensions, metric, made.dtype, made.m, made.ef_construction, made.seed)
+        self.core = _core.HNSW(dimensions, metric, made.dtype, made.m, made.ef_construction, made.seed)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -76,7 +76,7 @@ class HNSWIndex(NativeIndex):
         ef_search, seed, tag = note
         config = HNSWConfig(m=m, ef_construction=ef_construction, ef_search=ef_search, seed=seed, dtype=dtype)
         index = cls(dimensions=dimensions, metric=metric, config=config)
-        index._core, index._path, index.tag = core, path, tag
+        index.core, index._path, index.tag = core, path, tag
         return index
 
     def save(self, path: str | os.PathLike[str], *, tag: int = 0) -> None:
@@ -92,7 +92,7 @@ class HNSWIndex(NativeIndex):
         """
         note = [self._ef, self._config.seed, checked_tag(tag)]
         with translated(path):
-            self._core.save(path, note)
+            self.core.save(path, note)
 
     def verify(self) -> None:
         """Wait until the snapshot that the index was opened from is compared with its checksums.
@@ -101,7 +101,7 @@ class HNSWIndex(NativeIndex):
             CorruptDataError: it is not what was written.
         """
         with translated(self._path):
-            self._core.verify()
+            self.core.verify()
 
     def _check(self, vectors: Matrix) -> None:
         check_storable(vectors, metric=self.metric, dtype=self._config.dtype)
@@ -144,7 +144,7 @@ class HNSWIndex(NativeIndex):
         try:
             if exact:
                 return self._search_converted(vector, k, ef, among, "exact")
-            return self._core.search(vector, k, ef, among) or self._search_converted(vector, k, ef, among)
+            return self.core.search(vector, k, ef, among) or self._search_converted(vector, k, ef, among)
         except _core.DamagedError as error:
             raise damaged(self._path, error) from error
 
@@ -168,4 +168,4 @@ class HNSWIndex(NativeIndex):
 
     def stats(self) -> IndexStats:
         """Return kind, size, parameters and bytes in memory."""
-        return IndexStats(kind="hnsw", size=len(self), config=self._config, memory_bytes=self._core.memory_bytes())
+        return IndexStats(kind="hnsw", size=len(self), config=self._config, memory_bytes=self.core.memory_bytes())

@@ -40,13 +40,13 @@ class KeywordIndex:
     index. May be used from several threads; a search waits for a writer for some microseconds at most.
 
     A search among some labels answers as an index of these texts alone would, to the bit: how rare a word is, and how
-    long a text, is judged by them. A word counts up to 4,095 times in a text, and a text as up to 1,048,575 words.
+    long a text, is judged by them. A word counts up to 255 times in a text, and a text as up to 65,535 words.
     """
 
     def __init__(self, config: KeywordConfig | None = None) -> None:
         self._config = config or KeywordConfig()
         self._analyzer = Analyzer(self._config.language)
-        self._core = _core.Words(self._config.k1, self._config.b)
+        self.core = _core.Words(self._config.k1, self._config.b)
         self.tag = 0
 
     @classmethod
@@ -71,7 +71,7 @@ class KeywordIndex:
                 f"{rules_of(language)}); build the index anew from its texts"
             )
         index = cls(KeywordConfig(language=language, k1=k1, b=b))
-        index._core, index.tag = core, tag
+        index.core, index.tag = core, tag
         return index
 
     def save(self, path: str | os.PathLike[str], *, tag: int = 0) -> None:
@@ -87,7 +87,7 @@ class KeywordIndex:
         """
         note = [checked_tag(tag), *_packed(rules_of(self._config.language))]
         with translated(path, source="texts"):
-            self._core.save(path, note)
+            self.core.save(path, note)
 
     @property
     def config(self) -> KeywordConfig:
@@ -95,7 +95,7 @@ class KeywordIndex:
         return self._config
 
     def __len__(self) -> int:
-        return len(self._core)
+        return len(self.core)
 
     def add(self, labels: ArrayLike, texts: Sequence[str]) -> None:
         """Add `texts` under `labels`, shape (n,); a known label gets the new text.
@@ -111,11 +111,11 @@ class KeywordIndex:
         terms = self._analyzer.terms
         for start in range(0, len(texts), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
-            self._core.add(numbers[some], [terms(text) for text in texts[some]])
+            self.core.add(numbers[some], [terms(text) for text in texts[some]])
 
     def remove(self, labels: ArrayLike) -> None:
         """Remove `labels`, shape (n,); unknown ones are ignored."""
-        self._core.remove(as_labels(labels))
+        self.core.remove(as_labels(labels))
 
     def search(self, text: str, k: int, *, among: Among = None) -> tuple[Labels, Vector]:
         """Return labels and scores of the k best of the texts that share a word with `text`, best first.
@@ -130,10 +130,10 @@ class KeywordIndex:
         Raises:
             InputError: `text`, `k` or `among` is not acceptable.
         """
-        terms = self._terms(text)
-        found = self._core.search(terms, k, among)
+        terms = self.terms(text)
+        found = self.core.search(terms, k, among)
         if found is None:
-            found = self._core.search(terms, min(checked_k(k), len(self)), as_label_set(among))
+            found = self.core.search(terms, min(checked_k(k), len(self)), as_label_set(among))
             assert found is not None  # noqa: S101 (for the type checker: all was converted)
         return found
 
@@ -148,19 +148,20 @@ class KeywordIndex:
         Raises:
             InputError: `text`, `labels` or `among` is not acceptable.
         """
-        return self._core.scores(self._terms(text), as_labels(labels), as_label_set(among))
+        return self.core.scores(self.terms(text), as_labels(labels), as_label_set(among))
 
     def stats(self) -> KeywordStats:
         """Return how many texts and words there are, the parameters, and bytes in memory."""
         return KeywordStats(
-            size=len(self), terms=self._core.terms(), config=self._config, memory_bytes=self._core.memory_bytes()
+            size=len(self), terms=self.core.terms(), config=self._config, memory_bytes=self.core.memory_bytes()
         )
 
     def check(self) -> str:
         """Return what is wrong with the index, "" when every invariant holds; visits everything."""
-        return self._core.check()
+        return self.core.check()
 
-    def _terms(self, text: str) -> list[str]:
+    def terms(self, text: str) -> list[str]:
+        """Return the terms that a text is looked for by."""
         _check_text(text)
         return self._analyzer.terms(text)
 

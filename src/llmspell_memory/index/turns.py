@@ -14,7 +14,7 @@ from llmspell_memory.types.moments import microseconds
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Self
 
@@ -41,7 +41,8 @@ class Turn(NamedTuple):
         processed: whether some later step has read it.
         expires_at: when it becomes invisible, None for never.
         metadata: a JSON object.
-        length: of its text, in whatever the caller counts; below 2**32.
+        length: of its text, in characters; below 2**32.
+        worth: how much its text tells, whatever is asked.
     """
 
     label: int
@@ -54,6 +55,7 @@ class Turn(NamedTuple):
     expires_at: int | None
     metadata: Mapping[str, JSON]
     length: int
+    worth: float = 0.0
 
 
 class TurnTable:
@@ -65,7 +67,7 @@ class TurnTable:
 
     def __init__(self) -> None:
         self.tag = 0
-        self._core = _core.Turns()
+        self.core = _core.Turns()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -78,7 +80,7 @@ class TurnTable:
         """
         table = cls()
         with translated(path, source="rows"):
-            table._core, (table.tag,) = _core.open_turns(path)
+            table.core, (table.tag,) = _core.open_turns(path)
         return table
 
     def save(self, path: str | os.PathLike[str], *, tag: int = 0) -> None:
@@ -94,10 +96,10 @@ class TurnTable:
         """
         note = [checked_tag(tag)]
         with translated(path, source="rows"):
-            self._core.save(path, note)
+            self.core.save(path, note)
 
     def __len__(self) -> int:
-        return len(self._core)
+        return len(self.core)
 
     def put(self, turns: Sequence[Turn]) -> None:
         """Put rows, each seen by readers as a whole; one whose label is known is replaced.
@@ -106,23 +108,31 @@ class TurnTable:
             InputError: a label is negative. Nothing is put.
         """
         as_labels([turn.label for turn in turns])
-        self._core.put([(*turn[:8], json.facts(turn.metadata), turn.length) for turn in turns])
+        self.core.put([(*turn[:8], _noted(turn), turn.length, turn.worth) for turn in turns])
 
     def remove(self, labels: ArrayLike) -> None:
         """Remove rows by their `labels`, shape (n,), and all that is known of them; unknown ones are ignored."""
-        self._core.remove(as_labels(labels))
+        self.core.remove(as_labels(labels))
+
+    def named(self, words: Iterable[str], where: Filter, *, now: datetime) -> list[str]:
+        """Return which of `words` name a role, or are a word of one's name, in any case, of some row that matches."""
+        facts = {role_fact(word): word for word in words}
+        return [facts[fact] for fact in self.core.noted(list(facts)) if self._selected(where, [fact], now)]
 
     def select(self, where: Filter, *, now: datetime) -> _core.LabelSet | None:
         """Return the labels of the rows that match at the moment `now`; None where no row could fail.
 
         Exactly what `Filter.matches` says, but for `ids`, which are not looked at.
         """
-        return self._core.select(
+        return self._selected(where, [], now)
+
+    def _selected(self, where: Filter, facts: list[str], now: datetime) -> _core.LabelSet | None:
+        return self.core.select(
             where.namespace,
             where.below,
             where.session_id,
             where.role,
-            json.facts(where.metadata),
+            [*json.facts(where.metadata), *facts],
             _EARLIEST if where.since is None else microseconds(where.since),
             _NEVER if where.until is None else microseconds(where.until) - 1,
             _NEVER if where.known_by is None else microseconds(where.known_by),
@@ -151,14 +161,23 @@ class TurnTable:
         """
         moment = _EARLIEST if now is None else microseconds(now)
         learned = _NEVER if known_by is None else microseconds(known_by)
-        earlier, later = self._core.neighbours(label, before, after, moment, learned)
+        earlier, later = self.core.neighbours(label, before, after, moment, learned)
         return np.array(earlier, np.int64), np.array(later, np.int64)
 
     def check(self) -> str:
         """Return what is wrong with the table, "" when every invariant holds; visits everything."""
-        return self._core.check()
+        return self.core.check()
 
     @property
     def memory_bytes(self) -> int:
         """Bytes in memory."""
-        return self._core.memory_bytes()
+        return self.core.memory_bytes()
+
+
+def role_fact(word: str) -> str:
+    """Return what is noted with rows whose role is this word, or has it in its name; no metadata gives the same."""
+    return f"\0\0{word.casefold()}"
+
+
+def _noted(turn: Turn) -> list[str]:
+    return [*json.facts(turn.metadata), *map(role_fact, {turn.role, *turn.role.split()})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from llmspell_memory.errors import InputError
+from llmspell_memory.retrieval.names import named_roles, without_names
 from llmspell_memory.retrieval.ranking import Ranking
 from llmspell_memory.types import Filter, Query
 from llmspell_memory.types.arrays import checked_k
@@ -31,6 +32,18 @@ class Asked(NamedTuple):
     around: int
     parts: bool
     ranking: Ranking | None
+    roles: tuple[str, ...] = ()
+
+    @property
+    def sought(self) -> str | ArrayLike:
+        """What is looked for: the query, without the names of those who speak."""
+        return without_names(self.query, self.roles) if isinstance(self.query, str) else self.query
+
+    def among(self, backend: EpisodicBackend) -> Asked:
+        """Return the same search, that knows which of those who speak in a backend it names."""
+        if self.mode != "hybrid":
+            return self
+        return self._replace(roles=named_roles(self.text, self.where, backend))
 
     @property
     def text(self) -> str:
@@ -105,7 +118,8 @@ def _fetched(
 ) -> list[Hit]:
     if one.is_plain and vector is not None:
         return backend.search(vector, count, one.where, space=space)
-    query = Query(text=one.text, vector=vector, mode=one.mode, around=one.around, parts=one.parts)
+    text = one.sought if isinstance(one.sought, str) else ""
+    query = Query(text=text, roles=one.roles, vector=vector, mode=one.mode, around=one.around, parts=one.parts)
     return backend.retrieve(query, count, one.where, space=space)
 
 

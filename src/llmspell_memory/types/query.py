@@ -15,7 +15,7 @@ SearchMode: TypeAlias = Literal["semantic", "keyword", "hybrid"]
 with their neighbours in the session."""
 
 
-DEFAULT_MODE: Final[SearchMode] = "semantic"
+DEFAULT_MODE: Final[SearchMode] = "hybrid"
 """How a text is looked for where nothing else is said."""
 
 
@@ -31,7 +31,8 @@ class Query:
     """A search of a backend.
 
     Attributes:
-        text: the query's words; "" where a vector alone is given, which leaves "semantic".
+        text: the query's words, without the roles it names; "" where a vector alone is given, which leaves "semantic".
+        roles: roles of entries that the query names, as in "what did Ada say about …"; "hybrid" prefers their entries.
         vector: the query's, of the backend's space; None for "keyword", which needs none.
         mode: how entries are ranked.
         around: how many entries of its session each hit brings, before it and after it.
@@ -40,6 +41,7 @@ class Query:
     """
 
     text: str
+    roles: tuple[str, ...] = ()
     vector: Vector | None = field(default=None, compare=False)
     mode: SearchMode = "hybrid"
     around: int = 0

@@ -75,7 +75,8 @@ class KeywordConfig:
         language: whose Snowball stemmer makes words comparable, "english" or "german" for instance; None compares them
             as they are.
         k1: how much more a word counts that occurs more often. 0 to 100; at 0 it counts the same.
-        b: how much less a word counts in a longer text. 0 to 1; at 0 as much in each.
+        b: how much less a word counts in a longer text. 0 to 1; at 0 as much in each. None for as much as suits the
+            texts: half where they have 20 words in the mean, nearly all where they are long.
 
     Raises:
         ConfigError: a value is not a number in its range. Whether there is such a stemmer, the index finds out.
@@ -83,13 +84,15 @@ class KeywordConfig:
 
     language: str | None = "english"
     k1: float = 1.2
-    b: float = 0.6
+    b: float | None = None
 
     def __post_init__(self) -> None:
         if self.language is not None and not isinstance(self.language, str):
             raise ConfigError(f"KeywordConfig.language must be a str or None, got {self.language!r}")
         for name, most in (("k1", 100), ("b", 1)):
             value = getattr(self, name)
+            if value is None and name == "b":
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
                 raise ConfigError(f"KeywordConfig.{name} must be a number in 0..{most}, got {value!r}")
 

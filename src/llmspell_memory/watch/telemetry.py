@@ -16,7 +16,7 @@ from llmspell_memory.errors import MissingDependencyError
 from llmspell_memory.watch.recall import conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from llmspell_memory.embeddings import EmbeddingService
@@ -168,6 +168,9 @@ class _Traced:
             hits = self._backend.search(vector, k, where, exact=exact, space=space)
             span.set_attribute("db.response.returned_rows", len(hits))
             return hits
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        return self._backend.named_roles(words, where)
 
     def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
         more: dict[str, int | str] = {f"{_SYSTEM}.k": k, f"{_SYSTEM}.mode": query.mode}

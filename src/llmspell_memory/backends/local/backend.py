@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -13,22 +14,26 @@ import numpy as np
 
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.figures import sizes
+from llmspell_memory.backends.finding import Views, Wanted, nearest
 from llmspell_memory.backends.local.beside import VectorsBeside
-from llmspell_memory.backends.local.rows import ALL, Feed, Rows
+from llmspell_memory.backends.local.rows import Feed, RowFeed, Rows
 from llmspell_memory.backends.repeats import Repeats
+from llmspell_memory.backends.row_view import RowView
 from llmspell_memory.backends.view import IndexView
 from llmspell_memory.errors import SpaceChangedError
-from llmspell_memory.types import BackendStats, Erased, Hit, RowChanges, SessionSummary, SpaceCount
+from llmspell_memory.types import BackendStats, Erased, KeywordConfig, RowChanges, SessionSummary, SpaceCount
 from llmspell_memory.types.entry import own
 from llmspell_memory.types.histogram import SearchParts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from llmspell_memory.backends.finding import Found
     from llmspell_memory.backends.view import Index
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Matrix, Vector
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, Hit, HNSWConfig, Matrix, Query, Vector
     from llmspell_memory.types.arrays import Labels
 
+_KEYWORDS = KeywordConfig()
 _ENTRY_BYTES = 900
 """A row's objects beside its texts and vector, measured with tracemalloc on CPython 3.11."""
 
@@ -42,10 +47,14 @@ class LocalBackend:
     Args:
         space: of the vectors that will be stored.
         hnsw: parameters of an HNSW index; None for exact search.
+        keywords: how words are told apart and scored.
     """
 
-    def __init__(self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None) -> None:
+    def __init__(
+        self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None, keywords: KeywordConfig = _KEYWORDS
+    ) -> None:
         self._rows = Rows(space)
+        self._row_view = RowView(keywords, source=RowFeed(self._rows))
         self._view = IndexView(space, hnsw, source=Feed(self._rows, space))
         self._switching = threading.Lock()
         self._parts = SearchParts()
@@ -82,8 +91,12 @@ class LocalBackend:
                 if other is None:
                     rows.put(entry)
                 ids.append(other or entry.id)
-        self._view.catch_up()
+        self._catch_up()
         return ids
+
+    def _catch_up(self) -> None:
+        self._row_view.catch_up()
+        self._view.catch_up()
 
     def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
         """Yield matching entries ordered by (timestamp, id), as they were when the scan began; or the newest first."""
@@ -95,35 +108,56 @@ class LocalBackend:
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        return self._timed_search(nearest(vector, k, where, exact=exact), space)
+
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        """Return the k entries that answer a query best among those that match, best first."""
+        return self._timed_search(Wanted(query, k, where), space)
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        """Return which of `words` name the role of some entry that matches."""
+        self._rows.check_open()
+        return Views(self._view, self._row_view).named_roles(words, where, datetime.now(UTC))
+
+    def _timed_search(self, wanted: Wanted, space: EmbeddingSpace | None) -> list[Hit]:
         began = perf_counter_ns()
         self._rows.check_open()  # the index may be searched before the rows are entered
         view = self._view
         check_space(view.space, space)
         try:
-            return self._search(view, vector, k, where, exact=exact)
+            return self._search(Views(view, self._row_view), wanted)
         except SpaceChangedError:
             with self._switching:  # that is to be seen when this is raised
                 raise
         finally:
             self._parts.whole_took(perf_counter_ns() - began)
 
-    def _search(self, view: IndexView[Rows], vector: Vector, k: int, where: Filter, *, exact: bool) -> list[Hit]:
-        moment, choice = view.moment, ALL
-        if not where.is_everything or self._rows.may_have_expired:
+    def _search(self, views: Views[Rows], wanted: Wanted) -> list[Hit]:
+        alone = wanted.by_vector_alone and not self._rows.may_have_expired
+        moment, named = views.moment(alone=alone), self._labels_of(wanted.where)
+        if moment is not None:
+            found = self._found(views, wanted, named, alone=alone)
             with self._rows as rows:
-                moment, choice = rows.seq, rows.choice(where)
-        if view.moment == moment is not None:
-            labels, scores = view.search(vector, k + len(choice.but), choice.among, exact=exact)
-            with self._rows as rows:
-                check_space(rows.space, view.space)
-                if view.moment == rows.seq == moment:
-                    return rows.hits(labels, scores, choice)[:k]
-        with view.lock, self._rows as rows:  # the index was behind, or a write came between
-            check_space(rows.space, view.space)
-            view.catch_up(rows)
-            choice = rows.choice(where)
-            found = view.search(vector, k + len(choice.but), choice.among, exact=exact)
-            return rows.hits(*found, choice)[:k]
+                check_space(rows.space, views.vectors.space)
+                if views.moment(alone=alone) == rows.seq == moment and (hits := found.hits(rows.entries)) is not None:
+                    return hits
+        with views.locked(), self._rows as rows:  # an index was behind, or a write came between
+            check_space(rows.space, views.vectors.space)
+            views.catch_up(rows)
+            named = rows.with_ids(wanted.where.ids) if wanted.where.ids is not None else None
+            hits = self._found(views, wanted, named, alone=False).hits(rows.entries)
+            assert hits is not None  # noqa: S101 (for the type checker: all is of this moment)
+            return hits
+
+    def _labels_of(self, where: Filter) -> list[int] | None:
+        if where.ids is None:
+            return None
+        with self._rows as rows:
+            return rows.with_ids(where.ids)
+
+    def _found(self, views: Views[Rows], wanted: Wanted, named: list[int] | None, *, alone: bool) -> Found:
+        now = datetime.now(UTC)
+        return views.find(wanted, None if alone else views.choice(wanted.where, now, named), now=now)
 
     def changes(self, since: int, *, limit: int = 512) -> RowChanges:
         """Return what happened to rows after a sequence number."""
@@ -149,13 +183,14 @@ class LocalBackend:
             fresh = [label for label in rows.matching(where) if not rows.entries[label].processed]
             for label in fresh:
                 rows.mark(label)
+        self._row_view.catch_up()
         return len(fresh)
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
         with self._rows as rows:
             gone = [rows.drop(label) for label in rows.matching(where)]
-        self._view.catch_up()
+        self._catch_up()
         return len(gone)
 
     def forget(self, where: Filter) -> list[Erased]:
@@ -163,7 +198,7 @@ class LocalBackend:
         with self._rows as rows:
             gone = [rows.drop(label) for label in rows.matching(where)]
             rows.forget_names()
-        self._view.catch_up()
+        self._catch_up()
         return [Erased(entry.namespace, entry.id, entry.session_id, entry.content) for entry in gone]
 
     def count(self, where: Filter) -> int:
@@ -249,7 +284,11 @@ class LocalBackend:
             unprocessed=sum(not entry.processed for entry in entries),
             space=self.space,
             index=index,
-            memory_bytes=index.memory_bytes + texts + len(entries) * _ENTRY_BYTES + 4 * sum(widths),
+            memory_bytes=index.memory_bytes
+            + self._row_view.made.memory_bytes
+            + texts
+            + len(entries) * _ENTRY_BYTES
+            + 4 * sum(widths),
             disk_bytes=0,
             id=self._rows.id,
             seq=seq,
@@ -262,4 +301,5 @@ class LocalBackend:
     def close(self) -> None:
         """Let go of every entry; a second call does nothing."""
         if self._rows.close():
+            self._row_view.release()
             self._view.release()

@@ -9,37 +9,24 @@ from bisect import bisect_right
 from collections import defaultdict
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import numpy as np
 
 from llmspell_memory.backends.checks import Birthplace
+from llmspell_memory.backends.row_view import RowBatch, turn_of
 from llmspell_memory.backends.view import Changes
 from llmspell_memory.errors import ClosedError
-from llmspell_memory.types import Hit, RowChanges
+from llmspell_memory.types import RowChanges
 from llmspell_memory.types.entry import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, Identity, Vector
-    from llmspell_memory.types.arrays import Labels
 
 Place: TypeAlias = tuple[datetime, str, int]
 _NEVER: Final[Place] = (datetime.min.replace(tzinfo=UTC), "", -1)
-
-_FEW: Final = 512
-"""Expired entries that are left out of what the index finds; more are left out of what it searches."""
-
-
-class Choice(NamedTuple):
-    """Labels that a search may return: of `among`, or of all for None, those that are not in `but`."""
-
-    among: Labels | None
-    but: frozenset[int]
-
-
-ALL: Final = Choice(None, frozenset())
 
 
 class Log:
@@ -267,7 +254,7 @@ class Rows:
     def matching(self, where: Filter) -> list[int]:
         """Labels of the entries that match, in the order they were added."""
         if where.ids is not None:
-            near: Iterable[int] = sorted(label for one in where.ids for label in self._by_id.get(one, ()))
+            near: Iterable[int] = self.with_ids(where.ids)
         elif where.session_id is not None:
             near = sorted(self._by_session.get(where.session_id, ()))
         else:
@@ -275,25 +262,19 @@ class Rows:
         now = datetime.now(UTC)
         return [label for label in near if where.matches(self.entries[label], now=now)]
 
-    def choice(self, where: Filter) -> Choice:
-        """Return what a search is to choose from."""
-        if where.is_everything and len(expired := self.expired()) <= _FEW:
-            return Choice(None, frozenset(expired))
-        return Choice(np.array(self.matching(where), np.int64), frozenset())
-
-    def hits(self, labels: Labels, scores: Vector, choice: Choice) -> list[Hit]:
-        """Return what an index found, as hits."""
-        return [
-            Hit(own(self.entries[label]), score)
-            for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
-            if label not in choice.but
-        ]
+    def with_ids(self, ids: Iterable[str]) -> list[int]:
+        """Return the labels of the entries whose id is one of these, in the order they were added."""
+        return sorted(label for one in ids for label in self._by_id.get(one, ()))
 
     def _note(self, label: int) -> None:
         self.seq += 1
         self._changes.note(label, self.seq)
         for log in self._vectors.values():
             log.note(label, self.seq)
+
+    def rows_after(self, seq: int) -> list[int]:
+        """Labels of rows that were put, changed or dropped after a sequence number, oldest change first."""
+        return self._changes.after(seq)
 
     def changed_at(self, label: int) -> int:
         """Return the number of a row's last change."""
@@ -394,3 +375,31 @@ class Feed:
     def pending(self, rows: Rows, since: int) -> int:
         """Return how many vectors were put after a sequence number."""
         return sum(rows.vector(label, self._space) is not None for label in rows.vectors_after(self._space, since))
+
+
+class RowFeed:
+    """The rows without their vectors, a `Source`."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def open(self) -> Rows:
+        """Return the rows, whose lock a `with` takes."""
+        return self._rows
+
+    def changes(self, rows: Rows, since: int) -> RowBatch | None:
+        """Return what happened to rows after a sequence number, None where nothing did."""
+        if rows.seq <= since:
+            return None
+        labels = rows.rows_after(since)
+        live = [label for label in labels if label in rows.entries]
+        return RowBatch(
+            reached=rows.seq,
+            gone=np.array([label for label in labels if label not in rows.entries], np.int64),
+            turns=[turn_of(label, rows.entries[label]) for label in live],
+            texts=[rows.entries[label].content for label in live],
+        )
+
+    def pending(self, rows: Rows, since: int) -> int:
+        """Return how many rows were put after a sequence number."""
+        return sum(label in rows.entries for label in rows.rows_after(since))

@@ -7,19 +7,22 @@ import logging
 import secrets
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
+from llmspell_memory.backends.finding import Wanted, nearest
 from llmspell_memory.backends.notes import ERAS, KEPT, ROLLBACK, with_era, with_names
 from llmspell_memory.backends.repeats import Repeats
+from llmspell_memory.backends.row_view import RowView
 from llmspell_memory.backends.sqlite.connection import Connections, translated
-from llmspell_memory.backends.sqlite.feed import last_seq, take_seqs
+from llmspell_memory.backends.sqlite.feed import RowFeed, last_seq, take_seqs
 from llmspell_memory.backends.sqlite.figures import row_figures
+from llmspell_memory.backends.sqlite.row_file import RowFile
 from llmspell_memory.backends.sqlite.rows import (
-    moment,
     packed_namespace,
     packed_vector,
     to_entry,
@@ -27,20 +30,22 @@ from llmspell_memory.backends.sqlite.rows import (
     told_as_damage,
     unpacked_namespace,
 )
+from llmspell_memory.backends.sqlite.saved import Saving
 from llmspell_memory.backends.sqlite.schema import check_ours, settle, settled_space
-from llmspell_memory.backends.sqlite.space_view import PAGE, SpaceView, Wanted, present
+from llmspell_memory.backends.sqlite.space_view import PAGE, SpaceView, present
 from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside, drop_outdated, vector_tables
 from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
-from llmspell_memory.types import BackendStats, Erased, Filter, RowChanges, SessionSummary
+from llmspell_memory.types import BackendStats, Erased, Filter, KeywordConfig, RowChanges, SessionSummary
 from llmspell_memory.types.histogram import SearchParts
+from llmspell_memory.types.moments import moment
 from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from llmspell_memory.backends.view import Index
     from llmspell_memory.types import (
@@ -51,11 +56,14 @@ if TYPE_CHECKING:
         HNSWConfig,
         Identity,
         Matrix,
+        Query,
         Vector,
     )
     from llmspell_memory.types.arrays import Labels
 
 logger = logging.getLogger(__name__)
+
+_KEYWORDS = KeywordConfig()
 
 
 class SQLiteBackend:
@@ -69,6 +77,7 @@ class SQLiteBackend:
         warm: load or build the index now; otherwise at the first search.
         durability: with "normal", what a call has written survives the death of the process; with "full" a power cut,
             too, at the price of a wait for the disk in every write.
+        keywords: how words are told apart and scored.
         on_progress: called while vectors are read into the index, with how many are done and how many there are.
 
     Raises:
@@ -85,6 +94,7 @@ class SQLiteBackend:
         tuned: bool = False,
         warm: bool = True,
         durability: Durability = "normal",
+        keywords: KeywordConfig = _KEYWORDS,
         on_progress: Callable[[int, int], object] | None = None,
     ) -> None:
         if str(path) == ":memory:":
@@ -104,7 +114,10 @@ class SQLiteBackend:
                     settled = settle(db, space, name=name)
             if hnsw and tuned:
                 hnsw = tuned_or(hnsw, self.read_note(NOTE), settled[1])
-            self._using = SpaceView(self._connections, *settled, hnsw=hnsw, on_progress=on_progress)
+            file = RowFile(self._path)
+            self._rows = RowView(keywords, source=RowFeed(self._connections), saved=file.load)
+            self._row_saving = Saving(self._connections, self._rows, file)
+            self._using = SpaceView(self._connections, *settled, self._rows, hnsw=hnsw, on_progress=on_progress)
             self._switching = threading.Lock()
             self._has_written = False
             self._parts = SearchParts()
@@ -112,8 +125,9 @@ class SQLiteBackend:
             self._resume_erasing()
             if warm:
                 with translated(self._path):
+                    self._rows.catch_up()
                     self._using.view.catch_up()
-                self._using.save_index()
+                self._save()
         except BaseException:
             self._connections.close()
             raise
@@ -140,7 +154,12 @@ class SQLiteBackend:
 
     def _follow(self, using: SpaceView) -> None:
         if self._warm:
-            using.follow()
+            self._row_saving.follow()
+            using.saving.follow()
+
+    def _save(self, *, closing: bool = False) -> None:
+        self._row_saving.save(closing=closing)
+        self._using.saving.save(closing=closing)
 
     def add(
         self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
@@ -214,13 +233,29 @@ class SQLiteBackend:
         self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
     ) -> list[Hit]:
         """Return the k entries nearest to `vector` among those that match, best first."""
+        return self._search(nearest(vector, k, where, exact=exact), space)
+
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        """Return the k entries that answer a query best among those that match, best first."""
+        return self._search(Wanted(query, k, where), space)
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        """Return which of `words` name the role of some entry that matches."""
+        self._connections.check_open()
+        self._warm = True
+        if not self._rows.seen:
+            with translated(self._path):
+                self._rows.catch_up()
+        return self._using.views.named_roles(words, where, datetime.now(UTC))
+
+    def _search(self, wanted: Wanted, space: EmbeddingSpace | None) -> list[Hit]:
         began = perf_counter_ns()
         self._connections.check_open()  # the index is searched before the rows are read
         using = self._using
         check_space(using.space, space)
         self._warm = True
         try:
-            return using.search(Wanted(vector, k, where, exact))
+            return using.search(wanted)
         except SpaceChangedError:
             with self._switching:  # where this process has moved it, that is to be seen when this is raised
                 raise
@@ -324,8 +359,10 @@ class SQLiteBackend:
         using.recent.clear()
         with translated(self._path):
             if self._warm:
+                self._rows.catch_up()
                 using.view.catch_up()
-            using.write_index_anew()
+            self._row_saving.write_anew()
+            using.saving.write_anew()
             self._connections.rewrite(wait=wait)
             with self._connections.write() as db:
                 db.execute("UPDATE state SET erasing = 0 WHERE erasing = ?", (token,))
@@ -379,7 +416,7 @@ class SQLiteBackend:
                 moved = self._using is not using  # to another space, whose view has not heard of this
         if built:
             self._warm = True
-            using.save_index()
+            using.saving.save()
 
     def beside(self, space: EmbeddingSpace) -> VectorsBeside:
         """Return vectors of another space for the same rows, begun if there are none yet."""
@@ -423,8 +460,8 @@ class SQLiteBackend:
             path=self._path,
             space=using.space,
             index=index,
-            memory_bytes=index.memory_bytes + using.recent.memory_bytes,
-            disk_bytes=self._connections.disk_bytes() + using.file.disk_bytes,
+            memory_bytes=index.memory_bytes + self._rows.made.memory_bytes + using.recent.memory_bytes,
+            disk_bytes=self._connections.disk_bytes() + self._row_saving.disk_bytes + using.saving.disk_bytes,
             lag=max(0, rows["seq"] - using.view.seen),
             beside=beside,
             timings=self._parts.snapshot(),
@@ -434,8 +471,9 @@ class SQLiteBackend:
     def close(self) -> None:
         """Save the index where much has changed, and close the file; a second call does nothing."""
         if self._connections.usable:
-            self._using.save_index(closing=True)
+            self._save(closing=True)
         if self._connections.close():  # in a forked process, the locks of the others may be held for ever
+            self._rows.release()
             self._using.release()
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from llmspell_memory.backends.sqlite.rows import unpacked_vectors
+from llmspell_memory.backends.row_view import RowBatch
+from llmspell_memory.backends.sqlite.rows import to_turn, told_as_damage, unpacked_vectors
+from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.view import Changes
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
     from llmspell_memory.backends.sqlite.connection import Connections
     from llmspell_memory.backends.sqlite.recent import RecentEntries
-    from llmspell_memory.backends.sqlite.statements import Statements
 
 _PAGE: Final = 512
 """Vectors read at a time."""
@@ -66,6 +67,39 @@ class Feed:
     def pending(self, db: sqlite3.Connection, since: int) -> int:
         """Return how many vectors were put after a sequence number."""
         return int(db.execute(self._sql.pending, (since,)).fetchone()[0])
+
+
+class RowFeed:
+    """The rows without their vectors, a `Source`.
+
+    Args:
+        connections: to the store.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def open(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Return a connection inside a read transaction."""
+        return self._connections.read()
+
+    def changes(self, db: sqlite3.Connection, since: int) -> RowBatch | None:
+        """Return the next batch of what happened to rows after a sequence number, None where nothing did."""
+        reached = last_seq(db)
+        if reached <= since:
+            return None
+        page = db.execute(Statements.turns_changed, (since, _PAGE)).fetchall()
+        if len(page) == _PAGE:
+            reached = page[-1][0]
+        gone = [label for (label,) in db.execute(Statements.gone, (since, reached))]
+        with told_as_damage(self._connections.path):
+            turns = [to_turn(row) for _, *row in page]
+        texts = [row[-1] for row in page]
+        return RowBatch(reached, np.array(gone, np.int64), turns, texts)
+
+    def pending(self, db: sqlite3.Connection, since: int) -> int:
+        """Return how many rows were put after a sequence number."""
+        return int(db.execute(Statements.rows_pending, (since,)).fetchone()[0])
 
 
 def last_seq(db: sqlite3.Connection) -> int:

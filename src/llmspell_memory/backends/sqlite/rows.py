@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from llmspell_memory.errors import CorruptDataError
+from llmspell_memory.index import Turn
 from llmspell_memory.types import EpisodicEntry, json
 from llmspell_memory.types.moments import microseconds, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from llmspell_memory.types import Matrix, Vector
@@ -76,6 +77,23 @@ def to_row(entry: EpisodicEntry) -> tuple[Any, ...]:
         json.canonical(entry.metadata),
         int(entry.processed),
         None if entry.expires_at is None else microseconds(entry.expires_at),
+    )
+
+
+def to_turn(row: Sequence[Any]) -> Turn:
+    """Return what filters and searches by words look at, of a row's label and its columns."""
+    label, namespace, session_id, role, happened, learned, processed, expires_at, metadata, content = row
+    return Turn(
+        label=label,
+        namespace=unpacked_namespace(namespace) if namespace else (),
+        session_id=session_id,
+        role=role,
+        timestamp=happened,
+        ingestion_time=learned,
+        processed=bool(processed),
+        expires_at=expires_at,
+        metadata=json.parsed(metadata),
+        length=len(content),
     )
 
 

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from llmspell_memory.backends.finding import Views, fits
 from llmspell_memory.backends.sqlite.connection import translated
 from llmspell_memory.backends.sqlite.feed import Feed, last_seq
 from llmspell_memory.backends.sqlite.index_file import IndexFile
 from llmspell_memory.backends.sqlite.recent import RecentEntries
-from llmspell_memory.backends.sqlite.rows import microseconds, to_entry, told_as_damage, unpacked_vectors
+from llmspell_memory.backends.sqlite.rows import to_entry, told_as_damage, unpacked_vectors
+from llmspell_memory.backends.sqlite.saved import Saving
 from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.sqlite.where import condition
 from llmspell_memory.backends.view import IndexView
-from llmspell_memory.errors import ClosedError, CorruptDataError, SpaceChangedError, StorageError, UnavailableError
-from llmspell_memory.index import HNSWIndex
-from llmspell_memory.types import Hit
-from llmspell_memory.types.entry import own
+from llmspell_memory.errors import CorruptDataError, SpaceChangedError
+from llmspell_memory.types.moments import microseconds
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
+    from llmspell_memory.backends.finding import Wanted
+    from llmspell_memory.backends.row_view import RowView
     from llmspell_memory.backends.sqlite.connection import Connections
     from llmspell_memory.backends.sqlite.where import Parameter
     from llmspell_memory.backends.view import Index
-    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, HNSWConfig, Matrix, Vector
+    from llmspell_memory.types import EmbeddingSpace, EpisodicEntry, Filter, Hit, HNSWConfig, Matrix
     from llmspell_memory.types.arrays import Labels
-
-logger = logging.getLogger(__name__)
 
 PAGE: Final = 512
 """Rows taken at a time while scanning or by their labels."""
-
-
-class Wanted(NamedTuple):
-    """What a search is asked for."""
-
-    vector: Vector
-    k: int
-    where: Filter
-    exact: bool
 
 
 class SpaceView:
@@ -54,6 +45,7 @@ class SpaceView:
         connections: to the store.
         number: of the space among those of the store.
         space: its width and metric.
+        rows: the view of all else of the rows.
         hnsw: parameters of an HNSW index; None for exact search.
         saved: whether the saved index may be of this space.
         on_progress: called while vectors are read into the index, with how many are done and how many there are.
@@ -64,6 +56,7 @@ class SpaceView:
         connections: Connections,
         number: int,
         space: EmbeddingSpace,
+        rows: RowView[sqlite3.Connection],
         *,
         hnsw: HNSWConfig | None,
         saved: bool = True,
@@ -80,11 +73,13 @@ class SpaceView:
         feed = Feed(connections, self.sql, self.recent, dimensions=space.dimensions)
         load = self.file.load if saved else None
         self.view = IndexView(space, hnsw, source=feed, saved=load, on_progress=on_progress)
+        self.views = Views(self.view, rows)
+        self.saving = Saving(connections, self.view, self.file)
 
     def of(self, number: int, space: EmbeddingSpace) -> SpaceView:
         """Return a view of another space of the same store, with the same parameters, that has read nothing yet."""
         hnsw, told = self.view.hnsw, self._on_progress
-        return SpaceView(self._connections, number, space, hnsw=hnsw, saved=False, on_progress=told)
+        return SpaceView(self._connections, number, space, self.views.rows, hnsw=hnsw, saved=False, on_progress=told)
 
     def is_in_use(self, db: sqlite3.Connection) -> bool:
         """Say whether this is the space that the store is in."""
@@ -97,48 +92,6 @@ class SpaceView:
                 f"{self._path} holds vectors of another embedding space than {self.space} by now; open it anew with "
                 "the embedding service that it was moved to"
             )
-
-    # --- the index --------------------------------------------------------------------------------------------------
-
-    def follow(self) -> None:
-        """Let the index see a write at once. The write is durable already, so a failure is left to the next search."""
-        try:
-            self.view.catch_up()
-        except (StorageError, ClosedError, MemoryError):
-            logger.exception("The index of %s could not read a change; the next search tries again", self._path)
-        else:
-            self.save_index()
-
-    def save_index(self, *, closing: bool = False) -> None:
-        """Save an HNSW index where that is due. What fails is logged: the rows have all that is in it."""
-        index, moment = self.view.index, self.view.moment
-        if not isinstance(index, HNSWIndex) or not moment or not self.file.due(index, moment, closing=closing):
-            return
-        try:
-            with self.view.lock:
-                if self.view.index is index:  # otherwise a rebuild has taken its place, and saves its own
-                    with self.file.alone(wait=False):  # who is saving at this moment saves as much, or nearly
-                        self._write_index(index)
-        except (StorageError, ClosedError, MemoryError) as error:
-            self.file.gave_up(index, moment)
-            others = isinstance(error, UnavailableError)  # who are saving theirs
-            level = logging.DEBUG if others else logging.WARNING
-            logger.log(level, "The index of %s was not saved; the next opening reads the rows: %s", self._path, error)
-
-    def _write_index(self, index: HNSWIndex) -> None:
-        self.view.catch_up()
-        with self._connections.write() as db:  # nobody else's change comes between what is shown and its record
-            seen = self.view.catch_up(db)
-            tag = self.file.record(db, seen)
-        self.file.save(index, seen, tag=tag)
-
-    def write_index_anew(self) -> None:
-        """Replace the index's file, and all that is half-written, by one that holds what is there now."""
-        with self.view.lock, self.file.alone(wait=True):
-            self.file.remove()
-            index = self.view.index
-            if isinstance(index, HNSWIndex) and self.view.moment:
-                self._write_index(index)
 
     def release(self) -> None:
         """Let go of everything in memory."""
@@ -156,8 +109,11 @@ class SpaceView:
     def labels(self, where: Filter) -> Labels:
         """Return the labels of the entries that match, in order."""
         with self._connections.read() as db:
-            clause, parameters = present(db, where)
-            rows = db.execute(f"SELECT label FROM entries WHERE {clause} ORDER BY label", parameters).fetchall()  # noqa: S608 (bound)
+            return self._labels(db, where)
+
+    def _labels(self, db: sqlite3.Connection, where: Filter) -> Labels:
+        clause, parameters = present(db, where)
+        rows = db.execute(f"SELECT label FROM entries WHERE {clause} ORDER BY label", parameters).fetchall()  # noqa: S608 (bound)
         return np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
 
     def vectors(self, labels: Labels) -> tuple[Labels, Matrix]:
@@ -176,92 +132,88 @@ class SpaceView:
     # --- searches ---------------------------------------------------------------------------------------------------
 
     def search(self, wanted: Wanted) -> list[Hit]:
-        """Return the k entries nearest among those that match, best first.
+        """Return the k entries that answer best among those that match, best first.
 
         Raises:
             SpaceChangedError: the store was moved to another space.
-            CorruptDataError: index and rows do not have the same entries.
+            CorruptDataError: an index and the rows do not have the same entries.
         """
         with translated(self._path):
-            hits = self._by_one_statement(wanted) if wanted.where.is_everything and wanted.k <= PAGE else None
+            hits = self._by_one_statement(wanted) if wanted.where.ids is None and wanted.k <= PAGE else None
             if hits is None:
                 hits = self._by_one_transaction(wanted)
-            if hits is None:  # the index was behind, or a write came between
-                with self.view.lock, self._connections.read() as db:
+            if hits is None:  # an index was behind, or a write came between
+                with self.views.locked(), self._connections.read() as db:
                     self.check_in_use(db)
-                    self.view.catch_up(db)
+                    self.views.catch_up(db)
                     hits = self._hits(db, wanted)
         if hits is None:
             raise CorruptDataError(
-                f"{self._path} is damaged: its index and its rows do not have the same entries; run "
+                f"{self._path} is damaged: an index and its rows do not have the same entries; run "
                 "`llmspell-memory check`, which says what is wrong"
             )
         return hits
 
     def _by_one_statement(self, wanted: Wanted) -> list[Hit] | None:
-        """Search, and read rows and sequence number at once; None where the index may have shown another moment.
+        """Search, and read rows and sequence number at once; None where an index may have shown another moment.
 
-        The rows are of the index's moment if theirs is the number it had before and after: of what was acknowledged
-        before the search began nothing is missing, and what came later is in neither. Where something has expired, not
-        all that the index knows may be shown, and that is None, too; and where the store was moved to another space.
+        The rows are of the indexes' moment if theirs is the number these had before and after: of what was acknowledged
+        before the search began nothing is missing, and what came later is in neither. That is None, too, where
+        something has expired and all is asked for, so that not all that the index knows may be shown; where rows are
+        too many for a statement; and where the store was moved to another space.
         """
-        moment = self.view.moment
+        alone, everything, now = wanted.by_vector_alone, wanted.where.is_everything, datetime.now(UTC)
+        moment = self.views.moment(alone=alone)
         if moment is None:
             return None
-        labels, scores = self.view.search(wanted.vector, wanted.k, None, exact=wanted.exact)
-        found = labels.tolist()
-        known = self.recent.find(found)
-        unknown = [label for label in found if label not in known]
-        rows = self._connections.fetch(self.sql.some(len(unknown)), unknown)
+        among = None if everything else self.views.choice(wanted.where, now)
+        found = self.views.find(wanted, among, now=now)
+        if not fits(wanted, found, among):
+            return None
+        needed = found.needed()
+        known = self.recent.find(needed)
+        unknown = [label for label in needed if label not in known]
+        rows = self._connections.fetch(self.sql.some(len(unknown)), unknown) if len(unknown) <= PAGE else None
         if not rows:
             return None
         *_, read_at, next_expiry = rows[0]
-        if not read_at == moment == self.view.moment or (next_expiry is not None and next_expiry <= _now()):
+        if not read_at == moment == self.views.moment(alone=alone):
+            return None
+        if everything and next_expiry is not None and next_expiry <= microseconds(now):
             return None
         if unknown:
             read = self._entries(rows)
             self.recent.keep(read, if_still=lambda: self.view.moment == moment)
             known |= read
-        return _joined(known, found, scores)
+        return found.hits(known)
 
     def _by_one_transaction(self, wanted: Wanted) -> list[Hit] | None:
-        """Find what matches, search among it and read the rows; None where the index may have shown another moment."""
+        """Find what matches, search among it and read the rows; None where an index may have shown another moment."""
         with self._connections.read() as db:
             self.check_in_use(db)
             moment = last_seq(db)
-            if self.view.moment != moment:
+            if self.views.moment() != moment:
                 return None
             hits = self._hits(db, wanted)
-            return hits if self.view.moment == moment else None
+            return hits if self.views.moment() == moment else None
 
     def _hits(self, db: sqlite3.Connection, wanted: Wanted) -> list[Hit] | None:
-        """Search; None where index and rows do not fit."""
-        labels, scores = self._labels(db, wanted)
-        if labels is None:
+        """Search; None where an index and the rows do not fit."""
+        now, ids = datetime.now(UTC), wanted.where.ids
+        among = self.views.choice(wanted.where, now, None if ids is None else self._with_ids(db, ids))
+        found = self.views.find(wanted, among, now=now)
+        if not fits(wanted, found, among):
             return None
-        found = labels.tolist()
-        entries = self.recent.find(found)
-        unknown = [label for label in found if label not in entries]
+        needed = found.needed()
+        entries = self.recent.find(needed)
+        unknown = [label for label in needed if label not in entries]
         for start in range(0, len(unknown), PAGE):
             page = unknown[start : start + PAGE]
             entries |= self._entries(db.execute(self.sql.some(len(page)), page))
-        return _joined(entries, found, scores)
+        return found.hits(entries)
 
-    def _labels(self, db: sqlite3.Connection, wanted: Wanted) -> tuple[Labels | None, Vector]:
-        """Return labels and scores; None for the labels where index and rows do not fit."""
-        if wanted.where.is_everything:
-            expired = db.execute(self.sql.expired, (_now(), PAGE)).fetchall()
-            if len(expired) < PAGE:  # so few may be looked for among what the index finds
-                labels, scores = self.view.search(wanted.vector, wanted.k + len(expired), None, exact=wanted.exact)
-                alive = ~np.isin(labels, expired)
-                return labels[alive][: wanted.k], scores[alive][: wanted.k]
-        clause, parameters = present(db, wanted.where)
-        if clause == "TRUE":
-            return self.view.search(wanted.vector, wanted.k, None, exact=wanted.exact)
-        rows = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
-        among = np.fromiter(chain.from_iterable(rows), np.int64, len(rows))
-        labels, scores = self.view.search(wanted.vector, wanted.k, among, exact=wanted.exact)
-        return labels if len(labels) == min(wanted.k, len(rows)) else None, scores
+    def _with_ids(self, db: sqlite3.Connection, ids: frozenset[str]) -> list[int]:
+        return [label for (label,) in db.execute(self.sql.of_ids, (json.dumps(sorted(ids)),))]
 
     def _entries(self, rows: Iterable[tuple[Any, ...]]) -> dict[int, EpisodicEntry]:
         return {row[-3]: to_entry(row[:-3], dimensions=self.space.dimensions) for row in rows}
@@ -272,13 +224,6 @@ def present(db: sqlite3.Connection, where: Filter) -> tuple[str, list[Parameter]
     next_expiry = db.execute(Statements.next_expiry).fetchone()[0]
     now = _now()
     return condition(where, now=now if next_expiry is not None and next_expiry <= now else None)
-
-
-def _joined(entries: dict[int, EpisodicEntry], labels: list[int], scores: Vector) -> list[Hit] | None:
-    """Hits in the order of `labels`; None where the row of one is missing."""
-    if len(entries) != len(labels):
-        return None
-    return [Hit(own(entries[label]), score) for label, score in zip(labels, scores.tolist(), strict=True)]
 
 
 def _now() -> int:

@@ -175,7 +175,7 @@ class VectorsBeside:
         if not switched:
             self._fresh = fresh
             return False
-        fresh.save_index()
+        fresh.saving.save()
         return True
 
     def drop(self) -> None:

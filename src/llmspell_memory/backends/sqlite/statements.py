@@ -55,7 +55,6 @@ class Statements:
         return f"{self._row} WHERE {{where}} ORDER BY {time}{down}, id{down}, label{down} LIMIT ?"
 
     next_expiry = "SELECT min(expires_at) FROM entries WHERE expires_at IS NOT NULL"
-    expired = "SELECT label FROM entries WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?"
     drop_entry = "DELETE FROM entries WHERE label = ?"
     bury = (
         "INSERT INTO tombstones (seq, label, namespace, id) SELECT ?, label, namespace, id FROM entries WHERE label = ?"
@@ -69,6 +68,12 @@ class Statements:
     forget_names = "UPDATE tombstones SET namespace = NULL, id = NULL WHERE id IS NOT NULL"
     gone = "SELECT label FROM tombstones WHERE seq > ? AND seq <= ?"
     buried = "SELECT seq, namespace, id FROM tombstones WHERE seq > ? ORDER BY seq LIMIT ?"
+    of_ids = "SELECT label FROM entries WHERE id IN (SELECT value FROM json_each(?))"
+    turns_changed = (
+        "SELECT seq, label, namespace, session_id, role, timestamp, ingestion_time, processed, expires_at, metadata,"
+        " content FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"
+    )
+    rows_pending = "SELECT count(*) FROM entries WHERE seq > ?"
     changed_labels = "SELECT label FROM entries WHERE seq > ? AND seq <= ? LIMIT ?"
     mark = "UPDATE entries SET processed = 1, seq = ? WHERE label = ?"
     sessions = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json as stdlib_json
 from typing import TYPE_CHECKING
 
-from llmspell_memory.backends.sqlite.rows import microseconds, packed_namespace
+from llmspell_memory.backends.sqlite.rows import packed_namespace
 from llmspell_memory.types import json
+from llmspell_memory.types.moments import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

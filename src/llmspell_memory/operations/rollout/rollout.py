@@ -21,7 +21,7 @@ from llmspell_memory.types import Filter
 from llmspell_memory.types.arrays import as_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -216,6 +216,10 @@ class Rollout:
         if next(self._chosen) and not exact and k:
             self._offer(vector, k, where)
         return hits
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        """Return which of `words` name the role of some entry that matches, in the one that serves."""
+        return self._read(lambda store: store.named_roles(words, where))
 
     def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
         """Return the k entries that answer a query best among those that match, of the one that serves.

@@ -102,6 +102,7 @@ class IsolationContract:
             "scan": lambda where: contents(list(acme.backend.scan(where))),
             "search": lambda where: contents(acme.backend.search(vector, 9, where)),
             "retrieve": lambda where: contents(acme.backend.retrieve(query, 9, where)),
+            "named_roles": lambda where: acme.backend.named_roles({"user", "assistant"}, where),
             "count": acme.backend.count,
             "sessions": lambda where: [line.entries for line in acme.backend.sessions(where)],
             "mark_processed": acme.backend.mark_processed,
