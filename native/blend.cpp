@@ -137,7 +137,7 @@ class Blender {
         std::size_t next = 0;
         for (Row &row : rows_) {
             if (std::isnan(row.similarity)) row.similarity = scores_[next++];
-            row.coverage = question_.score(row.label);
+            row.coverage = question_.score_with_pairs(row.label);
             row.by_meaning = (row.similarity - mean) / deviation;
             row.by_words = of_words * row.coverage;
         }

@@ -25,6 +25,8 @@ const auto kEarliness = [] {
     return all;
 }();
 
+constexpr std::uint32_t kNear = 8;  // places that the two terms of a pair are apart at most
+constexpr float kOfPair = 0.6F;
 constexpr double kShort = 20.0;  // terms: where rows are so long in the mean, their lengths count half
 
 double idf(double rows, double df) { return std::log1p((rows - df + 0.5) / (df + 0.5)); }
@@ -62,7 +64,7 @@ void Words::Question::resolve(std::span<const std::string_view> terms) {
         if (number[term] != 0) {
             asked_[number[term] - 1].times += measure_ == Measure::bm25 ? 1 : 0;
         } else {
-            asked_.push_back({term, 1, words_.postings_[term].rows, 0.0F, 0.0F});
+            asked_.push_back({term, 1, words_.postings_[term].rows, 0.0F, 0.0F, 0});
             number[term] = static_cast<std::uint32_t>(asked_.size());
         }
     }
@@ -147,8 +149,11 @@ void Words::Question::weigh() {
     const auto none = std::partition(asked_.begin(), asked_.end(), [](const Asked &one) { return one.df > 0; });
     for (auto at = none; at != asked_.end(); ++at) number[at->term] = 0;
     asked_.erase(none, asked_.end());
+    // As they were given, without those that no row has.
+    std::sort(asked_.begin(), asked_.end(), [&](const Asked &a, const Asked &b) { return number[a.term] < number[b.term]; });
+    for (std::size_t i = 0; i < asked_.size(); ++i) asked_[i].order = static_cast<std::uint32_t>(i);
     std::sort(asked_.begin(), asked_.end(), [&](const Asked &a, const Asked &b) {
-        return a.df != b.df ? a.df < b.df : number[a.term] < number[b.term];  // as they were given
+        return a.df != b.df ? a.df < b.df : a.order < b.order;
     });
     for (std::size_t i = 0; i < asked_.size(); ++i) {
         Asked &one = asked_[i];
@@ -212,6 +217,23 @@ float Words::Question::score_row(Row row) const {
 float Words::Question::score(Label label) const {
     const Row row = words_.row_of(label);
     return row == kNone ? 0.0F : score_row(row);
+}
+
+float Words::Question::score_with_pairs(Label label) const {
+    const Row row = words_.row_of(label);
+    if (row == kNone) return 0.0F;
+    float sum = score_row(row);
+    const std::size_t count = meet(row);
+    Met *const met = scratch_->met.data();
+    const auto order = [&](const Met &one) { return asked_[one.number].order; };
+    std::sort(met, met + count, [&](const Met &a, const Met &b) { return order(a) < order(b); });
+    for (std::size_t i = 1; i < count; ++i) {
+        const auto [early, late] = std::minmax(met[i - 1].first, met[i].first);
+        if (order(met[i]) != order(met[i - 1]) + 1 || late - early > kNear) continue;
+        const float least = std::min(asked_[met[i - 1].number].weight, asked_[met[i].number].weight);
+        sum += kOfPair * least * kEarliness[std::min(early, kLastPlace)];
+    }
+    return sum;
 }
 
 std::uint32_t Words::Question::length(Label label) const {

@@ -116,7 +116,11 @@ class IsolationContract:
         }
         other.episodic.add_many([entry("theirs", id="x"), entry("theirs", id="y")])
         before = everything(other)
-        expected = {"scan": ["x"], "search": ["x"], "retrieve": ["x"], "sessions": [1], "forget": ["x"]}
+        expected = {
+            **dict.fromkeys(("scan", "search", "retrieve", "forget"), ["x"]),
+            "sessions": [1],
+            "named_roles": ["user"],
+        }
         for name, verb in verbs.items():
             acme.episodic.add(entry("x", id="x"))
             assert verb(Filter()) == expected.get(name, 1), name
