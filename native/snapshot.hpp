@@ -53,7 +53,6 @@ enum class Section : std::uint32_t {
     turn_expires,
     turn_marks,
     turn_lengths,
-    turn_worths,
     turn_sessions,
     turn_roles,
     turn_fact_counts,
@@ -62,6 +61,7 @@ enum class Section : std::uint32_t {
     term_parents,
     session_hashes,
     session_terms,
+    turn_worths,
 };
 
 // The file is not a snapshot, or not what was written.

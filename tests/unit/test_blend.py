@@ -200,12 +200,12 @@ def test_hits_bring_what_stands_around_them(memory: DefaultMemoryManager) -> Non
         at = session.index(hit.entry.id)
         assert [one.id for one in hit.before] == session[max(0, at - 2) : at]
         assert [one.id for one in hit.after] == session[at + 1 : at + 3]
-    at = memory.episodic.search("kettle", 1, where=Filter(ids=frozenset(["e0005"])), around=1)[0]
-    assert [one.id for one in (*at.before, *at.after)] == ["e0004", "e0006"]
+    near = memory.episodic.search("kettle", 1, where=Filter(ids=frozenset(["e0005"])), around=1)[0]
+    assert [one.id for one in (*near.before, *near.after)] == ["e0004", "e0006"]
     gone = EpisodicEntry("s0", "Ada", "soon gone", timestamp=NOON + timedelta(minutes=4, seconds=30), expires_at=NOON)
     memory.episodic.add(gone)
-    at = memory.episodic.search("kettle", 1, where=Filter(ids=frozenset(["e0005"])), around=1)[0]
-    assert [one.id for one in at.before] == ["e0004"]
+    near = memory.episodic.search("kettle", 1, where=Filter(ids=frozenset(["e0005"])), around=1)[0]
+    assert [one.id for one in near.before] == ["e0004"]
     early = Filter(ids=frozenset(["e0005"]), known_by=memory.episodic.get("e0005").ingestion_time)
     late = EpisodicEntry("s0", "Ada", "told later", timestamp=NOON + timedelta(minutes=5, seconds=30))
     memory.episodic.add(late)

@@ -284,11 +284,13 @@ def test_processes_share_one_file(path: Path, backend: SQLiteBackend) -> None:
     assert len(backend.search(np.ones(4, np.float32), 300, EVERYTHING)) == 300
 
 
+ROW_FILES = ["memory.db-rows-turns", "memory.db-rows-words"]
+
 NEAR = np.array([1, 0.01, 0, 0], np.float32)
 FAR = np.array([-1, 0, 0, 0], np.float32)
 
 
-@pytest.mark.parametrize("where", [EVERYTHING, Filter(processed=False)])
+@pytest.mark.parametrize("where", [EVERYTHING, Filter(processed=False), Filter(ids=frozenset({"a", "b", "c", "new"}))])
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
@@ -330,9 +332,7 @@ def test_a_write_of_others_is_never_half_seen(
         pending.pop()(other)
     monkeypatch.setattr(backend._using.view, "search", overtaken)
     hits = backend.search(query, 2, where)
-    whole_before = (
-        where.processed is not None and begin != "before the search"
-    )  # a transaction's rows are all of its begin
+    whole_before = where.ids is not None and begin != "before the search"  # a transaction's rows are all of its begin
     if expected is None:
         expected = ["a", "b"] if where.processed is None else ["b", "c"]
     assert [hit.entry.id for hit in hits] == (["a", "b"] if whole_before else expected)
@@ -444,7 +444,7 @@ def test_closing_leaves_one_file(path: Path, backend: SQLiteBackend) -> None:
     backend.add(some(10))
     assert backend.stats().disk_bytes >= path.stat().st_size
     backend.close()
-    assert [one.name for one in path.parent.iterdir()] == ["memory.db"]
+    assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", *ROW_FILES]
 
 
 def test_a_path_means_what_it_meant_when_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

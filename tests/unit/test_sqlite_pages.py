@@ -131,7 +131,8 @@ def test_a_file_is_made_as_others_make_files(path: Path) -> None:
     plain = path.with_name("plain")
     plain.touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
-    assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "plain"]
+    rows = ["memory.db-rows-turns", "memory.db-rows-words"]
+    assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", *rows, "plain"]
 
 
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_a_file_has_no_text(tmp_path: Path) -> None:
         data.append((tmp_path / name).read_bytes())
         assert not any(text.encode() in data[-1] for text in texts)
     hashes = [set(hashes_in(one)) for one in data]
-    assert len(hashes[0]) == 7  # (), two namespaces, the session and its name, a role, a value
+    assert len(hashes[0]) == 8  # (), two namespaces, the session and its name, a role and the word it is, a value
     assert hashes[0].isdisjoint(hashes[1])
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from llmspell_memory._core import LabelSet
     from llmspell_memory.backends.row_view import RowView
     from llmspell_memory.backends.view import IndexView
+    from llmspell_memory.index.labels import AnyLabelSet
     from llmspell_memory.types import EpisodicEntry, Vector
     from llmspell_memory.types.arrays import Labels
 
@@ -71,7 +71,7 @@ class Found(NamedTuple):
         ]
 
 
-def fits(wanted: Wanted, found: Found, among: LabelSet | None) -> bool:
+def fits(wanted: Wanted, found: Found, among: AnyLabelSet | None) -> bool:
     """Say whether as many were found as there are; by words alone, that cannot be told."""
     return among is None or wanted.query.mode == "keyword" or len(found.labels) == min(wanted.k, len(among))
 
@@ -105,7 +105,7 @@ class Views(Generic[Rows]):
         self.rows.catch_up(rows)
         self.vectors.catch_up(rows)
 
-    def choice(self, where: Filter, now: datetime, with_ids: Collection[int] | None = None) -> LabelSet | None:
+    def choice(self, where: Filter, now: datetime, with_ids: Collection[int] | None = None) -> AnyLabelSet | None:
         """Return the labels of what matches, None for all.
 
         Args:
@@ -122,7 +122,7 @@ class Views(Generic[Rows]):
         """Return which of `words` name the role of a row that matches; `where.ids` is not looked at."""
         return self.rows.made.turns.named(words, where, now=now)
 
-    def find(self, wanted: Wanted, among: LabelSet | None, *, now: datetime) -> Found:
+    def find(self, wanted: Wanted, among: AnyLabelSet | None, *, now: datetime) -> Found:
         """Search among the labels chosen, None for all."""
         query, k = wanted.query, wanted.k
         if query.mode == "semantic":
@@ -148,7 +148,7 @@ class Views(Generic[Rows]):
         ]
         return found._replace(around=[(before.tolist(), after.tolist()) for before, after in around])
 
-    def _nearest(self, query: Query, k: int, among: LabelSet | None) -> tuple[Labels, Vector]:
+    def _nearest(self, query: Query, k: int, among: AnyLabelSet | None) -> tuple[Labels, Vector]:
         assert query.vector is not None  # noqa: S101 (for the type checker: without one, the mode is "keyword")
         return self.vectors.search(query.vector, k, among, exact=query.exact)
 

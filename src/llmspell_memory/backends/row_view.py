@@ -34,7 +34,9 @@ class RowBatch:
     turns: list[Turn]
     texts: list[str]
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many rows were put."""
         return len(self.turns)
 
 

@@ -47,7 +47,8 @@ class Batched(Protocol):
         """The sequence number reached by it."""
         ...
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many were put."""
         ...
 
@@ -174,7 +175,7 @@ class View(ABC, Generic[Rows, Made, BatchT]):
                         logger.info("Reading %d rows into the %s", total, self.name)
             self._put(made, batch)
             seen = batch.reached
-            done += len(batch)
+            done += batch.count
             if self._on_progress and done:
                 self._on_progress(done, max(total, done))
         return seen
@@ -193,7 +194,9 @@ class Changes:
     labels: Labels
     vectors: Matrix
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many vectors were put."""
         return len(self.labels)
 
 

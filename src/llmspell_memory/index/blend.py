@@ -13,9 +13,9 @@ from llmspell_memory.types import Part
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmspell_memory._core import LabelSet
     from llmspell_memory.index.exact import ExactIndex
     from llmspell_memory.index.keyword import KeywordIndex
+    from llmspell_memory.index.labels import AnyLabelSet
     from llmspell_memory.index.turns import TurnTable
     from llmspell_memory.types import Query
 
@@ -26,7 +26,7 @@ def blend(
     turns: TurnTable,
     query: Query,
     k: int,
-    among: LabelSet | None,
+    among: AnyLabelSet | None,
 ) -> tuple[list[int], list[float], list[Mapping[str, Part]] | None]:
     """Return labels and scores of the k best, and what their scores are made of if the query wants to know.
 

@@ -8,7 +8,11 @@ from llmspell_memory import _core
 from llmspell_memory.types.arrays import as_labels
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import ArrayLike
+
+    AnyLabelSet: TypeAlias = _core.LabelSet
 
 
 class LabelSet(_core.LabelSet):

@@ -48,6 +48,8 @@ for n in range(10**9):
         backend.delete(Filter(session_id=f"b{{n - 20}}"))
 """
 
+STORE_FILES = ["memory.db", "memory.db-index", "memory.db-rows-turns", "memory.db-rows-words"]
+
 
 @pytest.fixture
 def path(tmp_path: Path, service: EmbeddingService) -> Path:
@@ -220,9 +222,7 @@ def test_a_backup_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(CorruptDataError, match=rf"page {len(data) // 4096} "):
         backup(path, target)
-    assert (
-        {one.name for one in tmp_path.iterdir()} == names == {"memory.db", "memory.db-index", "empty.db", "theirs.db"}
-    )
+    assert {one.name for one in tmp_path.iterdir()} == names == {*STORE_FILES, "empty.db", "theirs.db"}
 
 
 def test_what_the_callback_raises_ends_it(path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_the_callback_raises_ends_it(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(KeyboardInterrupt):
         backup(path, path.with_name("backup.db"), on_progress=stop)
-    assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "memory.db-index"]
+    assert sorted(one.name for one in path.parent.iterdir()) == STORE_FILES
     assert path.read_bytes() == before
 
 
@@ -284,7 +284,7 @@ def test_a_store_that_may_only_be_read_is_copied_checked_and_repaired(
         report = check(path)
         assert (report.sound, report.snapshot) == (True, "whole")
         assert repair(path, elsewhere / "new.db").entries == 300
-        assert sorted(one.name for one in path.parent.iterdir()) == ["memory.db", "memory.db-index"]
+        assert sorted(one.name for one in path.parent.iterdir()) == STORE_FILES
     finally:
         path.parent.chmod(0o755)
 

@@ -204,7 +204,7 @@ def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.fixture
 def memory() -> Iterator[EpisodicMemory]:
-    config = MemoryConfig(service=EmbeddingService(HashingProvider(64)))
+    config = MemoryConfig(service=EmbeddingService(HashingProvider(64)), search_mode="semantic")
     with DefaultMemoryManager.with_config(config) as manager:
         manager.episodic.add_many(
             EpisodicEntry(

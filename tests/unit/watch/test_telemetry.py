@@ -117,7 +117,7 @@ def test_a_call_to_the_provider_is_a_generative_ai_span(told: Told) -> None:
         manager.episodic.search("a")
         manager.episodic.search("a")
     embedded, _, query, _, again = told.spans()
-    assert [embedded.name, query.name, again.name] == ["embeddings", "embeddings", "search m.db"]
+    assert [embedded.name, query.name, again.name] == ["embeddings", "embeddings", "retrieve m.db"]
     assert embedded.kind is trace.SpanKind.CLIENT
     assert attributes(embedded) == {
         "gen_ai.operation.name": "embeddings",
@@ -134,7 +134,7 @@ def test_the_model_is_named(told: Told) -> None:
     with DefaultMemoryManager.with_config(config) as manager:
         manager.episodic.search("a")
     embedded, search = told.spans()
-    assert (embedded.name, search.name) == ("embeddings m-1", "search")
+    assert (embedded.name, search.name) == ("embeddings m-1", "retrieve")
     assert attributes(embedded)["gen_ai.request.model"] == "m-1"
     assert "db.namespace" not in attributes(search)
 
@@ -155,10 +155,10 @@ def test_durations_are_metrics(told: Told) -> None:
         manager.episodic.search("a")
         manager.episodic.search("a")
     database = {dict(one.attributes)["db.operation.name"]: one for one in told.points("db.client.operation.duration")}
-    assert {name: one.count for name, one in database.items()} == {"add": 1, "search": 2}
-    assert 0 < database["search"].sum < 10
-    assert database["search"].explicit_bounds == (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-    assert set(database["search"].attributes) == {"db.system.name", "db.operation.name", "db.namespace"}
+    assert {name: one.count for name, one in database.items()} == {"add": 1, "retrieve": 2}
+    assert 0 < database["retrieve"].sum < 10
+    assert database["retrieve"].explicit_bounds == (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+    assert set(database["retrieve"].attributes) == {"db.system.name", "db.operation.name", "db.namespace"}
     (model,) = told.points("gen_ai.client.operation.duration")
     assert model.count == 2
     assert dict(model.attributes) == {"gen_ai.operation.name": "embeddings", "gen_ai.provider.name": "hashing"}
@@ -237,7 +237,7 @@ def test_comparisons_are_not_told(told: Told) -> None:
         manager.episodic.add(EpisodicEntry("s", "user", "x"))
         for _ in range(5):
             manager.episodic.search("x")
-    assert [one.name for one in told.spans()].count("search m.db") == 5
+    assert [one.name for one in told.spans()].count("retrieve m.db") == 5
 
 
 def test_the_asyncio_face_is_told_of_alike(told: Told) -> None:
@@ -251,7 +251,7 @@ def test_the_asyncio_face_is_told_of_alike(told: Told) -> None:
 
     asyncio.run(use())
     assert [one.name for one in told.spans()] == [
-        *("embeddings", "add m.db", "embeddings", "search m.db", "search m.db"),
+        *("embeddings", "add m.db", "embeddings", "retrieve m.db", "retrieve m.db"),
     ]
 
 
@@ -271,7 +271,7 @@ def test_awaited_calls_belong_to_the_callers_too(told: Told) -> None:
     spans = [one for one in told.spans() if one.name != "turn"]
     assert len(spans) == 6
     assert {one.name: one.parent and one.parent.span_id for one in spans} == dict.fromkeys(
-        ["embeddings", "add m.db", "search m.db", "delete m.db", "sessions m.db"], turn
+        ["embeddings", "add m.db", "retrieve m.db", "delete m.db", "sessions m.db"], turn
     )
 
 

@@ -88,7 +88,7 @@ class SavedFile(Generic[T]):
             index = opened(self.path)
         except StorageError as error:
             missing = isinstance(error.__cause__, FileNotFoundError)
-            logger.log(logging.DEBUG if missing else logging.WARNING, "An index is built from the rows: %s", error)
+            logger.log(logging.DEBUG if missing else logging.WARNING, "The index is built from the rows: %s", error)
             return None
         except MemoryError:
             return None
@@ -96,7 +96,7 @@ class SavedFile(Generic[T]):
             "SELECT seq FROM snapshots WHERE tag = ? AND space = ?", (index.tag, self._number)
         ).fetchone()
         if recorded is None:
-            logger.warning("An index is built from the rows: %s was written from other ones", self.path)
+            logger.warning("The index is built from the rows: %s was written from other ones", self.path)
             for file in self._files:
                 delete_old(file, older_than=ABANDONED_SECONDS)  # it may show what was forgotten
             return None

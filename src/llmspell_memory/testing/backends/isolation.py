@@ -117,7 +117,7 @@ class IsolationContract:
         other.episodic.add_many([entry("theirs", id="x"), entry("theirs", id="y")])
         before = everything(other)
         expected = {
-            **dict.fromkeys(("scan", "search", "retrieve", "forget"), ["x"]),
+            **{verb: ["x"] for verb in ("scan", "search", "retrieve", "forget")},
             "sessions": [1],
             "named_roles": ["user"],
         }

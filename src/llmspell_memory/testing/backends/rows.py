@@ -25,7 +25,7 @@ class RowsContract:
     def test_an_entry_added_is_found(self, memory: EpisodicMemory) -> None:
         """What was added is found by its meaning, unprocessed."""
         memory.add(EpisodicEntry("s1", "user", "What is Rust?"))
-        (hit,) = memory.search("Rust", 5)
+        (hit,) = memory.search("Rust", 5, mode="semantic")
         assert hit.entry.content == "What is Rust?"
         assert hit.entry.processed is False
         assert 0 < hit.score <= 1
