@@ -44,6 +44,7 @@ ALL: Final = Filter(expired=None)
 
 STORE: Final = "memory.db"
 INDEX: Final = "memory.db-index"
+ROWS: Final = ["memory.db-rows-turns", "memory.db-rows-words"]
 LOG: Final = "memory.db-wal"
 PATIENCE: Final = 60.0
 """Seconds after which an answer is a hang."""
@@ -379,20 +380,23 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pristine")
     with closing(SQLiteBackend(folder / STORE, SPACE, hnsw=HNSWConfig())) as backend:
         fill(backend)
-    assert sorted(one.name for one in folder.iterdir()) == [STORE, INDEX]
+    assert sorted(one.name for one in folder.iterdir()) == [STORE, INDEX, *ROWS]
     return folder
 
 
 @pytest.mark.timeout(7200)
-def test_damage_to_the_index_is_never_seen(pristine: Path, torture: bool, figures: Callable[[str], None]) -> None:
-    """Whatever happens to the index file, at any section, every answer is right."""
+@pytest.mark.parametrize("name", [INDEX, *ROWS])
+def test_damage_to_an_index_is_never_seen(
+    pristine: Path, name: str, torture: bool, figures: Callable[[str], None]
+) -> None:
+    """Whatever happens to the file of an index, at any section, every answer is right."""
     chance = random.Random(1)
-    data = (pristine / INDEX).read_bytes()
+    data = (pristine / name).read_bytes()
     (count,) = struct.unpack_from("<I", data, 12)
     sections = [(0, 16), (16, 24 * count)]
     sections += [(at, size) for _, _, at, size in struct.iter_unpack("<IIQQ", data[16 : 16 + 24 * count]) if size]
     places = [chance.randrange(at, at + size) for at, size in sections for _ in range(10 if torture else 1)]
-    cases = list(damages(INDEX, len(data), places, chance))
+    cases = list(damages(name, len(data), places, chance))
     figures(outcomes(pristine, cases, errors_allowed=False))
 
 
@@ -419,7 +423,7 @@ def test_damage_to_the_log_is_at_most_a_power_cut(
         assert writer.stdout is not None
         assert [int(writer.stdout.readline()) for _ in range(STEPS)] == list(range(STEPS))
         writer.kill()
-    assert sorted(one.name for one in tmp_path.iterdir()) == [STORE, INDEX, f"{STORE}-shm", LOG]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [STORE, INDEX, *ROWS, f"{STORE}-shm", LOG]
     chance = random.Random(3)
     length = (tmp_path / LOG).stat().st_size
     places = [0, 24, 32, *(chance.randrange(length) for _ in range(100 if torture else 17))]

@@ -155,7 +155,9 @@ def test_a_recording_tells_all(durability: str, tmp_path: Path) -> None:
         recording.disk.see(call)
     files = {str(path): path.read_bytes() for path in recording.store.iterdir()}
     assert recording.disk.after_cut(random.Random(0), "all") == files
-    assert {Path(name).name for name in files} == {"memory.db", "memory.db-index", "backup.db"}
+    assert {Path(name).name for name in files} == {
+        *("memory.db", "memory.db-index", "memory.db-rows-turns", "memory.db-rows-words", "backup.db")
+    }
 
 
 @pytest.mark.parametrize("durability", DURABILITY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = ("-turns", "-words")
 """Of the two files of a `RowIndex`, behind the path it is saved to."""
+
+_TRIES: Final = 20
+_PAUSE_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,12 @@ class RowIndex:
             SchemaError: it was written by a newer version.
             StorageError: it cannot be read.
         """
-        turns, words = TurnTable.open(f"{path}{SUFFIXES[0]}"), KeywordIndex.open(f"{path}{SUFFIXES[1]}")
-        if turns.tag != words.tag:
-            raise CorruptDataError(f"the files of {path} are of different indexes; they are made anew from the rows")
-        return cls(turns, words)
+        for _ in range(_TRIES):
+            turns, words = TurnTable.open(f"{path}{SUFFIXES[0]}"), KeywordIndex.open(f"{path}{SUFFIXES[1]}")
+            if turns.tag == words.tag:
+                return cls(turns, words)
+            time.sleep(_PAUSE_SECONDS)  # another process may be replacing them
+        raise CorruptDataError(f"the files of {path} are of different indexes; they are made anew from the rows")
 
     def save(self, path: str | os.PathLike[str], *, tag: int) -> None:
         """Write it to files that begin with `path`.

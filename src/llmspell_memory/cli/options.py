@@ -22,6 +22,14 @@ def moment(text: str) -> datetime:
     return read if read.utcoffset() is not None else read.replace(tzinfo=UTC)
 
 
+class Mode(StrEnum):
+    """How entries are ranked."""
+
+    SEMANTIC = "semantic"
+    KEYWORD = "keyword"
+    HYBRID = "hybrid"
+
+
 class View(StrEnum):
     """What answers a search."""
 

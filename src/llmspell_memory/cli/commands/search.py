@@ -1,4 +1,4 @@
-"""`search`: find what is nearest in meaning."""
+"""`search`: find what answers a question."""
 
 from typing import Annotated
 
@@ -22,13 +22,16 @@ def search(
     processed: options.Processed = None,
     metadata: options.Metadata = None,
     namespace: options.Namespace = None,
+    mode: Annotated[
+        options.Mode, typer.Option("--mode", help="By meaning, by words, or by both and what stands around.")
+    ] = options.Mode.HYBRID,
     index: Annotated[
         options.View,
         typer.Option("--index", help="exact looks at every vector; hnsw first builds a graph, which costs more."),
     ] = options.View.EXACT,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find the entries nearest in meaning to QUERY, among those that meet every condition given.
+    """Find the entries that answer QUERY best, among those that meet every condition given.
 
     --json prints {"query": …, "hits": [{"score": …, "entry": {…}}, …]}, best first.
     """
@@ -44,7 +47,7 @@ def search(
     )
     hnsw = HNSWConfig() if index is options.View.HNSW else None
     with open_to_search(settings, hnsw=hnsw) as memory:
-        hits = memory.episodic.search(query, k, where=where)
+        hits = memory.episodic.search(query, k, where=where, mode=mode.value)
     if as_json:
         print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})
     elif hits:
