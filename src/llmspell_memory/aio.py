@@ -20,6 +20,7 @@ from llmspell_memory.errors import ClosedError, SpaceChangedError
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_on_duplicate
 from llmspell_memory.retrieval.asking import answered, asked
+from llmspell_memory.retrieval.context import best_within, checked_budget, most_tokens
 from llmspell_memory.types import Filter, Watch
 from llmspell_memory.types.query import DEFAULT_MODE
 
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from llmspell_memory.operations.reembed import Reembedding
     from llmspell_memory.operations.tuning.advice import Advice
     from llmspell_memory.operations.tuning.report import TuneReport
-    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.protocols import Consolidator, EpisodicBackend
     from llmspell_memory.retrieval.asking import Asked
+    from llmspell_memory.retrieval.consolidation import Consolidation
+    from llmspell_memory.retrieval.context import Context, TokenCounter
     from llmspell_memory.retrieval.ranking import Ranking
     from llmspell_memory.types import (
         EmbeddingSpace,
@@ -187,6 +190,43 @@ class AsyncEpisodicMemory:
         self._observer.took("search.embed", began)
         return vector
 
+    async def context(
+        self,
+        query: str | ArrayLike,
+        *,
+        budget_tokens: int,
+        k: int = 20,
+        where: Filter = _EVERYTHING,
+        mode: SearchMode | None = None,
+        ranking: Ranking | None = None,
+        count_tokens: TokenCounter = most_tokens,
+    ) -> Context:
+        """See `EpisodicMemory.context`; other tasks run while tokens are counted."""
+        budget = checked_budget(budget_tokens)
+        hits = await self.search(query, k, where=where, mode=mode, ranking=ranking)
+        return await asyncio.to_thread(best_within, [hit.entry for hit in hits], budget, count_tokens)
+
+    async def recall_session(
+        self,
+        session_id: str,
+        *,
+        budget_tokens: int | None = None,
+        namespace: tuple[str, ...] = (),
+        count_tokens: TokenCounter = most_tokens,
+    ) -> Context:
+        """See `EpisodicMemory.recall_session`."""
+        return await asyncio.to_thread(
+            self._sync.recall_session,
+            session_id,
+            budget_tokens=budget_tokens,
+            namespace=namespace,
+            count_tokens=count_tokens,
+        )
+
+    async def recent(self, n: int, *, where: Filter = _EVERYTHING) -> list[EpisodicEntry]:
+        """See `EpisodicMemory.recent`."""
+        return await asyncio.to_thread(self._sync.recent, n, where=where)
+
     async def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """See `EpisodicMemory.get_session`."""
         return await asyncio.to_thread(self._sync.get_session, session_id, namespace=namespace)
@@ -200,6 +240,12 @@ class AsyncEpisodicMemory:
     async def mark_processed(self, ids: Iterable[str], *, namespace: tuple[str, ...] = ()) -> int:
         """See `EpisodicMemory.mark_processed`."""
         return await self._worker.run(self._sync.mark_processed, ids, namespace=namespace)
+
+    async def consolidate(
+        self, consolidator: Consolidator, *, where: Filter = _EVERYTHING, batch: int = 50
+    ) -> Consolidation:
+        """See `EpisodicMemory.consolidate`; the consolidator is called in a thread, and other writes go on."""
+        return await asyncio.to_thread(self._sync.consolidate, consolidator, where=where, batch=batch)
 
     async def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:
         """See `EpisodicMemory.delete_before`."""

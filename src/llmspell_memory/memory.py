@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, Ty
 from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import InputError, NotFoundError, SpaceChangedError
 from llmspell_memory.retrieval.asking import answered, asked, checked_where
+from llmspell_memory.retrieval.consolidation import consolidated
+from llmspell_memory.retrieval.context import best_within, checked_budget, most_tokens, newest_within
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.query import DEFAULT_MODE, checked_mode
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from llmspell_memory.embeddings import EmbeddingService
-    from llmspell_memory.protocols import EpisodicBackend
+    from llmspell_memory.protocols import Consolidator, EpisodicBackend
     from llmspell_memory.retrieval.asking import Asked
+    from llmspell_memory.retrieval.consolidation import Consolidation
+    from llmspell_memory.retrieval.context import Context, TokenCounter
     from llmspell_memory.retrieval.ranking import Ranking
     from llmspell_memory.types import Hit, Matrix, RetentionRule, SearchMode, SessionSummary, Vector
 
@@ -211,6 +215,60 @@ class EpisodicMemory:
             return vector
         return service.check_vector(query)
 
+    def context(
+        self,
+        query: str | ArrayLike,
+        *,
+        budget_tokens: int,
+        k: int = 20,
+        where: Filter = _EVERYTHING,
+        mode: SearchMode | None = None,
+        ranking: Ranking | None = None,
+        count_tokens: TokenCounter = most_tokens,
+    ) -> Context:
+        """Return what answers `query` best as a text for a prompt, in the order it happened, with sessions and dates.
+
+        The k best are tried, best first; one is left out where the text would grow over the budget with it. No turn is
+        cut, so a small budget may leave an empty text.
+
+        Args:
+            query: as in `search`; so are `k`, `where`, `mode` and `ranking`.
+            budget_tokens: the most that the text, headings included, may count.
+            k: how many are tried.
+            where: conditions.
+            mode: how they are looked for.
+            ranking: how they are weighed.
+            count_tokens: counts a text's tokens. When not given, they are estimated so high that no usual tokenizer
+                counts more (see `llmspell_memory.retrieval.most_tokens`).
+
+        Raises:
+            InputError: an argument is not acceptable, or `count_tokens` returns no number.
+            EmbeddingError: the text could not be embedded.
+        """
+        budget = checked_budget(budget_tokens)
+        hits = self.search(query, k, where=where, mode=mode, ranking=ranking)
+        return best_within((hit.entry for hit in hits), budget, count_tokens)
+
+    def recall_session(
+        self,
+        session_id: str,
+        *,
+        budget_tokens: int | None = None,
+        namespace: tuple[str, ...] = (),
+        count_tokens: TokenCounter = most_tokens,
+    ) -> Context:
+        """Return a session as a text for a prompt, empty for an unknown one; with a budget, its newest turns.
+
+        See `context` for the text, the budget and `count_tokens`.
+        """
+        budget = None if budget_tokens is None else checked_budget(budget_tokens)
+        return newest_within(self.get_session(session_id, namespace=namespace), budget, count_tokens)
+
+    def recent(self, n: int, *, where: Filter = _EVERYTHING) -> list[EpisodicEntry]:
+        """Return the newest n entries that match, oldest first."""
+        newest = self._backend.scan(checked_where(where), limit=checked_k(n), newest=True)
+        return list(newest)[::-1]
+
     def get_session(self, session_id: str, *, namespace: tuple[str, ...] = ()) -> list[EpisodicEntry]:
         """Return a session's entries in the order they happened; [] for an unknown session."""
         session_id = checked_text(session_id, name="session_id")
@@ -230,6 +288,24 @@ class EpisodicMemory:
         if ids is None:
             raise InputError("ids must be a collection of texts, got None")
         return self._backend.mark_processed(Filter(ids=ids, namespace=namespace))  # type: ignore[arg-type]  # checked there
+
+    def consolidate(self, consolidator: Consolidator, *, where: Filter = _EVERYTHING, batch: int = 50) -> Consolidation:
+        """Have lasting entries made of those not yet processed, and mark those as processed; return what was done.
+
+        Up to `batch` entries of one session are given to the consolidator at once, oldest first. What it returns is
+        stored in their namespace, processed, under ids derived from theirs; then they are marked. Who is interrupted
+        calls again: at most one batch is read twice, and what is made of it takes the place of what was. One process at
+        a time should do this.
+
+        Args:
+            consolidator: makes entries of entries.
+            where: which entries are read.
+            batch: how many at most at once.
+
+        Raises:
+            InputError: an argument is not acceptable, or the consolidator returns something else than entries.
+        """
+        return consolidated(self._backend, consolidator, self.add_many, checked_where(where), batch)
 
     @_timed("delete")
     def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:

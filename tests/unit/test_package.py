@@ -129,7 +129,7 @@ def test_public_names_are_listed_and_there() -> None:
     ]
     for name in llmspell_memory.__all__:
         assert getattr(llmspell_memory, name).__doc__, name
-    for name in ("embeddings", "index", "backends", "testing"):
+    for name in ("embeddings", "index", "backends", "retrieval", "testing"):
         module = __import__(f"llmspell_memory.{name}", fromlist=["__all__"])
         assert all(hasattr(module, one) for one in module.__all__)
 
