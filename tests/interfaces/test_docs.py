@@ -37,7 +37,7 @@ NOT_RUN = {"embeddings.md": 1}
 
 MEASURED = {"README.md", "migration.md"}
 COMMANDS = (
-    *("add", "search", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
+    *("add", "search", "context", "recent", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
     *("backup", "check", "repair", "migrate", "rollback", "rollout", "reembed", "tune", "advise", "demo"),
 )
 

@@ -17,6 +17,7 @@ from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
 from llmspell_memory.cli.commands.migrate import migrate, rollback
+from llmspell_memory.cli.commands.recall import context, recent
 from llmspell_memory.cli.commands.reembed import reembed
 from llmspell_memory.cli.commands.rollout import rollout
 from llmspell_memory.cli.commands.search import search
@@ -125,7 +126,9 @@ def main(
 
 _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "add": (add, "Store an entry."),
-    "search": (search, "Find what is nearest in meaning."),
+    "search": (search, "Find what answers a question."),
+    "context": (context, "Print it as a text for a prompt."),
+    "recent": (recent, "Show the newest entries."),
     "sessions": (sessions, "List sessions."),
     "show": (show, "Show an entry or a session."),
     "stats": (stats, "Show figures about the store."),

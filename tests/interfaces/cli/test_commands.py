@@ -36,7 +36,7 @@ def found(result: Result) -> list[str]:
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
     assert [
-        *("add", "advise", "backup", "check", "delete", "demo", "export", "import", "migrate"),
+        *("add", "advise", "backup", "check", "context", "delete", "demo", "export", "import", "migrate", "recent"),
         *("reembed", "repair", "rollback", "rollout", "search", "sessions", "show", "stats", "sweep", "tune"),
     ] == COMMANDS
 
@@ -92,6 +92,25 @@ class TestAdd:
         """An entry is added to an existing store without naming the provider again."""
         assert filled("add", "x", "--session", "s", "--role", "u").exit_code == 0
         assert db.exists()
+
+
+class TestRecall:
+    def test_a_context_is_within_its_budget(self, filled: Invoke) -> None:
+        """What answers comes under its session; whole turns only, or nothing."""
+        told = document(filled("context", "what is my dog called?", "--session", "dogs", "--json"))
+        assert told["sources"] == [[[], "d1"], [[], "d2"]]
+        assert "## dogs" in told["text"]
+        less = document(filled("context", "what is my dog called?", "--budget", "70", "--json"))
+        assert 0 < less["tokens"] <= 70
+        assert len(less["sources"]) == 1
+        assert document(filled("context", "dog", "--budget", "3", "--json")) == {"text": "", "tokens": 0, "sources": []}
+        assert "user: My dog is called Ada." in filled("context", "dog").stdout
+
+    def test_the_newest_are_shown(self, filled: Invoke) -> None:
+        """The last of them comes last, whatever is found or not."""
+        told = document(filled("recent", "-n", "2", "--until", "2025-12-01", "--json"))
+        assert [entry["id"] for entry in told["entries"]] == ["d2", "b1"]
+        assert "sourdough" in filled("recent", "--session", "bread").stdout
 
 
 class TestSearch:
