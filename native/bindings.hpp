@@ -103,6 +103,13 @@ inline std::string_view text_of(nb::handle object) {
     return {letters, static_cast<std::size_t>(size)};
 }
 
+// Texts where Python keeps them, which must stay there meanwhile.
+inline std::vector<std::string_view> texts_of(nb::handle sequence) {
+    std::vector<std::string_view> texts;
+    for (const nb::handle one : sequence) texts.push_back(text_of(one));
+    return texts;
+}
+
 // What each file adds to the module.
 void bind_blend(nb::module_ &module);
 void bind_turns(nb::module_ &module);

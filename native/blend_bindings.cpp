@@ -11,12 +11,6 @@ namespace {
 
 using namespace nb::literals;
 
-std::vector<std::string_view> texts_of(const nb::list &texts) {
-    std::vector<std::string_view> found;
-    for (const nb::handle text : texts) found.push_back(text_of(text));
-    return found;
-}
-
 // Labels, scores and, where they are wanted, rows of parts in the order of `Parts`.
 nb::tuple blended(const FlatIndex &index, const Words &words, const TurnTable &turns, nb::handle vector, const nb::list &terms,
                   const nb::list &named, std::size_t k, std::size_t ef, const LabelSet *among, bool exact, bool with_parts) {

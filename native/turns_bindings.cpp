@@ -26,13 +26,6 @@ using llmspell::Moment;
 using llmspell::Turn;
 using llmspell::TurnTable;
 
-
-std::vector<std::string_view> texts_of(nb::handle sequence) {
-    std::vector<std::string_view> texts;
-    for (const nb::handle one : sequence) texts.push_back(text_of(one));
-    return texts;
-}
-
 std::optional<std::string_view> optional_text_of(nb::handle object) {
     if (object.is_none()) return std::nullopt;
     return text_of(object);

@@ -273,6 +273,7 @@ class Words::Question {
     float bound_of(const Asked &one) const;
     std::size_t meet(Row row) const;
     float score_row(Row row) const;
+    float score_met(Row row, std::size_t count) const;  // of the first so many of `met`
     void open(const Asked &one);
     float reached(std::size_t k, std::size_t opened) const;
     void rank(std::size_t k, std::vector<Hit> &hits);

@@ -19,24 +19,18 @@ using namespace nb::literals;
 
 constexpr std::size_t kAddedAtOnce = 256;  // some milliseconds of work: between two such pieces Python can be interrupted
 
-using Terms = std::vector<std::string_view>;
-
-void take_terms(const nb::list &texts, Terms &terms) {
-    for (const nb::handle text : texts) terms.push_back(text_of(text));
-}
-
 void add(Words &words, const Labels &labels, const nb::list &rows) {
     const std::size_t count = labels.shape(0);
     require(rows.size() == count, "as many labels as rows are needed");
     require(std::all_of(labels.data(), labels.data() + count, [](Label one) { return one >= 0; }), "a negative label");
-    Terms terms;
+    std::vector<std::string_view> terms;
     std::vector<std::size_t> ends;
     for (std::size_t done = 0; done < count;) {
         const std::size_t some = std::min(kAddedAtOnce, count - done);
         terms.clear();
         ends.clear();
         for (std::size_t i = 0; i < some; ++i) {
-            take_terms(nb::cast<nb::list>(rows[done + i]), terms);
+            for (const nb::handle text : nb::cast<nb::list>(rows[done + i])) terms.push_back(text_of(text));
             ends.push_back(terms.size());
         }
         {
@@ -63,8 +57,7 @@ nb::object search(const Words &words, const nb::list &texts, nb::handle k, nb::h
     if (!is_count(k, wanted)) return nb::none();
     const Among allowed(among);
     if (!allowed.understood()) return nb::none();
-    Terms terms;
-    take_terms(texts, terms);
+    const auto terms = texts_of(texts);
     Ranked ranked;
     {
         const nb::gil_scoped_release released;
@@ -74,8 +67,7 @@ nb::object search(const Words &words, const nb::list &texts, nb::handle k, nb::h
 }
 
 nb::object scores(const Words &words, const nb::list &texts, const Labels &labels, const LabelSet *among) {
-    Terms terms;
-    take_terms(texts, terms);
+    const auto terms = texts_of(texts);
     auto shape = static_cast<npy_intp>(labels.shape(0));
     auto [array, data] = new_array<float>(1, &shape);
     {

@@ -202,8 +202,9 @@ std::size_t Words::Question::meet(Row row) const {
 }
 
 // The same sum, in the same order, that opening all postings gives.
-float Words::Question::score_row(Row row) const {
-    const std::size_t count = meet(row);
+float Words::Question::score_row(Row row) const { return score_met(row, meet(row)); }
+
+float Words::Question::score_met(Row row, std::size_t count) const {
     Met *const met = scratch_->met.data();
     std::sort(met, met + count, [](const Met &a, const Met &b) { return a.number < b.number; });
     const std::size_t length = words_.terms_of(row).size();
@@ -222,8 +223,8 @@ float Words::Question::score(Label label) const {
 float Words::Question::score_with_pairs(Label label) const {
     const Row row = words_.row_of(label);
     if (row == kNone) return 0.0F;
-    float sum = score_row(row);
     const std::size_t count = meet(row);
+    float sum = score_met(row, count);
     Met *const met = scratch_->met.data();
     const auto order = [&](const Met &one) { return asked_[one.number].order; };
     std::sort(met, met + count, [&](const Met &a, const Met &b) { return order(a) < order(b); });

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from llmspell_memory import EpisodicEntry, Filter, InputError
+from llmspell_memory.backends.row_view import turn_of
 from llmspell_memory.errors import CorruptDataError, StorageError
-from llmspell_memory.index import ExactIndex, HNSWIndex, LabelSet, Turn, TurnTable
+from llmspell_memory.index import ExactIndex, HNSWIndex, LabelSet, TurnTable
 from llmspell_memory.testing.indexes import gaussian
 from llmspell_memory.types import json
-from llmspell_memory.types.moments import microseconds
 
 if TYPE_CHECKING:
     import unittest
@@ -71,22 +71,6 @@ filters = st.builds(
     below=st.booleans(),
     expired=st.sampled_from([None, False, True]),
 )
-
-
-def turn_of(label: int, entry: EpisodicEntry, length: int = 1) -> Turn:
-    """Return an entry as a row of the table."""
-    return Turn(
-        label=label,
-        namespace=entry.namespace,
-        session_id=entry.session_id,
-        role=entry.role,
-        timestamp=microseconds(entry.timestamp),
-        ingestion_time=microseconds(entry.ingestion_time),
-        processed=entry.processed,
-        expires_at=None if entry.expires_at is None else microseconds(entry.expires_at),
-        metadata=entry.metadata,
-        length=length,
-    )
 
 
 def selected(table: TurnTable, where: Filter, held: Iterable[int], now: datetime = NOW) -> list[int]:

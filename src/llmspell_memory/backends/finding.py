@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from llmspell_memory.backends.row_view import RowView
     from llmspell_memory.backends.view import IndexView
     from llmspell_memory.index.labels import AnyLabelSet
-    from llmspell_memory.types import EpisodicEntry, Vector
-    from llmspell_memory.types.arrays import Labels
+    from llmspell_memory.types import EpisodicEntry, SearchMode, Vector
 
 
 class Wanted(NamedTuple):
@@ -124,22 +123,10 @@ class Views(Generic[Rows]):
 
     def find(self, wanted: Wanted, among: AnyLabelSet | None, *, now: datetime) -> Found:
         """Search among the labels chosen, None for all."""
-        query, k = wanted.query, wanted.k
-        if query.mode == "semantic":
-            labels, scores = self._nearest(query, k, among)
-            found = Found(labels.tolist(), scores.tolist())
-            if query.parts:
-                found = found._replace(parts=_alone("semantic", found.scores))
-        else:
-            began = perf_counter_ns()
-            if query.mode == "keyword":
-                labels, scores = self.rows.made.words.search(query.text, k, among=among)
-                found = Found(labels.tolist(), scores.tolist())
-                if query.parts:
-                    found = found._replace(parts=_alone("keyword", found.scores))
-            else:
-                found = Found(*blend(self.vectors.index, self.rows.made.words, self.rows.made.turns, query, k, among))
-            in_index.ns += perf_counter_ns() - began
+        query = wanted.query
+        began = perf_counter_ns()
+        found = self._ranked(query, wanted.k, among)
+        in_index.ns += perf_counter_ns() - began
         if not query.around:
             return found
         turns, known_by, width = self.rows.made.turns, wanted.where.known_by, query.around
@@ -148,10 +135,18 @@ class Views(Generic[Rows]):
         ]
         return found._replace(around=[(before.tolist(), after.tolist()) for before, after in around])
 
-    def _nearest(self, query: Query, k: int, among: AnyLabelSet | None) -> tuple[Labels, Vector]:
-        assert query.vector is not None  # noqa: S101 (for the type checker: without one, the mode is "keyword")
-        return self.vectors.search(query.vector, k, among, exact=query.exact)
+    def _ranked(self, query: Query, k: int, among: AnyLabelSet | None) -> Found:
+        words = self.rows.made.words
+        if query.mode == "hybrid":
+            return Found(*blend(self.vectors.index, words, self.rows.made.turns, query, k, among))
+        if query.mode == "keyword":
+            labels, scores = words.search(query.text, k, among=among)
+        else:
+            assert query.vector is not None  # noqa: S101 (for the type checker: without one, the mode is "keyword")
+            labels, scores = self.vectors.search(query.vector, k, among, exact=query.exact)
+        found = Found(labels.tolist(), scores.tolist())
+        return found._replace(parts=_alone(query.mode, found.scores)) if query.parts else found
 
 
-def _alone(arm: str, scores: list[float]) -> list[Mapping[str, Part]]:
+def _alone(arm: SearchMode, scores: list[float]) -> list[Mapping[str, Part]]:
     return [{arm: Part(score, score, rank)} for rank, score in enumerate(scores, start=1)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from llmspell_memory.backends.view import Progress, Source
+    from llmspell_memory.backends.view import Source
     from llmspell_memory.types import EpisodicEntry, KeywordConfig
     from llmspell_memory.types.arrays import Labels
 
@@ -108,7 +108,6 @@ class RowView(View[Rows, RowIndex, RowBatch]):
         config: how words are told apart and scored.
         source: the rows.
         saved: returns an index of these rows, and the number it shows; None where there is none.
-        on_progress: called while rows are read, with how many are done and how many there are.
     """
 
     name: Final = "keyword index"
@@ -119,11 +118,10 @@ class RowView(View[Rows, RowIndex, RowBatch]):
         *,
         source: Source[Rows, RowBatch],
         saved: Callable[[Rows, KeywordConfig], tuple[RowIndex, int] | None] | None = None,
-        on_progress: Progress | None = None,
     ) -> None:
         self._config = config
         self._saved = saved
-        super().__init__(self._new(), source=source, on_progress=on_progress)
+        super().__init__(self._new(), source=source)
 
     def _new(self) -> RowIndex:
         return RowIndex(TurnTable(), KeywordIndex(self._config))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from llmspell_memory.errors import InputError, StorageError
 from llmspell_memory.index import ExactIndex, HNSWIndex
-from llmspell_memory.types.histogram import in_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,14 +54,6 @@ class Batched(Protocol):
 
 BatchT = TypeVar("BatchT", bound=Batched)
 BatchOut_co = TypeVar("BatchOut_co", bound=Batched, covariant=True)
-
-
-class Sized(Protocol):
-    """What can be counted."""
-
-    def __len__(self) -> int:
-        """How many rows it shows."""
-        ...
 
 
 Made = TypeVar("Made", bound=Sized)
@@ -272,14 +263,10 @@ class IndexView(View[Rows, Index, Changes]):
 
     def search(self, vector: Vector, k: int, among: Among, *, exact: bool = False) -> tuple[Labels, Vector]:
         """Return labels and scores of the nearest; for certain, where `exact`."""
-        began = perf_counter_ns()
         index = self._made
         if exact and isinstance(index, HNSWIndex):
-            found = index.search(vector, k, among=among, exact=True)
-        else:
-            found = index.search(vector, k, among=among)
-        in_index.ns += perf_counter_ns() - began
-        return found
+            return index.search(vector, k, among=among, exact=True)
+        return index.search(vector, k, among=among)
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool) -> bool:
         """Change the index and say whether it was built anew: beside the old, which answers until the switch."""

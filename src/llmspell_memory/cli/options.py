@@ -1,16 +1,19 @@
-"""Options and arguments that commands share, and the filter they make."""
+"""Options and arguments that commands share, and the filter that some of them make."""
 
+import functools
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn, get_args
 
 import typer
 
 from llmspell_memory.cli.settings import Settings
 from llmspell_memory.operations import FORMATS
-from llmspell_memory.types import Filter
+from llmspell_memory.types import Filter, SearchMode
 
 
 def moment(text: str) -> datetime:
@@ -22,14 +25,6 @@ def moment(text: str) -> datetime:
     return read if read.utcoffset() is not None else read.replace(tzinfo=UTC)
 
 
-class Mode(StrEnum):
-    """How entries are ranked."""
-
-    SEMANTIC = "semantic"
-    KEYWORD = "keyword"
-    HYBRID = "hybrid"
-
-
 class View(StrEnum):
     """What answers a search."""
 
@@ -37,6 +32,7 @@ class View(StrEnum):
     HNSW = "hnsw"
 
 
+Mode = StrEnum("Mode", {name.upper(): name for name in get_args(SearchMode)})  # type: ignore[misc]  # one list of names
 FileFormat = StrEnum("FileFormat", {name.upper(): name for name in FORMATS})  # type: ignore[misc]  # one list of names
 
 _HOW = "ISO 8601; UTC unless it has an offset."
@@ -83,22 +79,57 @@ def settings_of(ctx: typer.Context) -> Settings:
     return settings
 
 
-def filter_of(
+_CONDITIONS: Final = {
+    "session": Session,
+    "role": Role,
+    "since": Since,
+    "until": Until,
+    "processed": Processed,
+    "metadata": Metadata,
+    "namespace": Namespace,
+}
+
+
+def with_conditions(*, but: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options for conditions in place of its parameter `where`, which gets the filter that they make.
+
+    Args:
+        but: the one that the command does not take.
+    """
+    conditions = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _CONDITIONS.items()
+        if name != but
+    ]
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = signature(command)
+        parameters = [
+            one for own_one in own.parameters.values() for one in (conditions if own_one.name == "where" else [own_one])
+        ]
+
+        @functools.wraps(command)
+        def called(*arguments: Any, **given: Any) -> None:
+            where = _filter(**{one.name: given.pop(one.name) for one in conditions})
+            command(*arguments, where=where, **given)
+
+        vars(called)["__signature__"] = own.replace(parameters=parameters)
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return called
+
+    return decorated
+
+
+def _filter(
     *,
     session: str | None = None,
-    role: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    processed: bool | None = None,
-    metadata: list[str] | None = None,
-    namespace: list[str] | None = None,
-    ids: list[str] | None = None,
+    role: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    processed: bool | None,
+    metadata: list[str] | None,
+    namespace: list[str] | None,
 ) -> Filter:
-    """Return the filter that a command's options make.
-
-    Raises:
-        InputError: a condition is not acceptable.
-    """
     return Filter(
         session_id=session,
         role=role,
@@ -107,7 +138,6 @@ def filter_of(
         processed=processed,
         metadata=dict(_pair(text) for text in metadata or ()),
         namespace=tuple(namespace or ()),
-        ids=frozenset(ids) if ids else None,
     )
 
 

@@ -32,18 +32,16 @@ class Asked(NamedTuple):
     around: int
     parts: bool
     ranking: Ranking | None
+    sought: str | ArrayLike
+    """What is looked for: the query, without the names of those who speak."""
     roles: tuple[str, ...] = ()
-
-    @property
-    def sought(self) -> str | ArrayLike:
-        """What is looked for: the query, without the names of those who speak."""
-        return without_names(self.query, self.roles) if isinstance(self.query, str) else self.query
 
     def among(self, backend: EpisodicBackend) -> Asked:
         """Return the same search, that knows which of those who speak in a backend it names."""
         if self.mode != "hybrid":
             return self
-        return self._replace(roles=named_roles(self.text, self.where, backend))
+        roles = named_roles(self.text, self.where, backend)
+        return self._replace(sought=without_names(self.text, roles), roles=roles)
 
     @property
     def text(self) -> str:
@@ -90,7 +88,7 @@ def asked(
         _check_around(around)
     if ranking is not None:
         _check_ranking(ranking)
-    return Asked(query, checked_k(k), checked_where(where), mode, around, parts, ranking)
+    return Asked(query, checked_k(k), checked_where(where), mode, around, parts, ranking, sought=query)
 
 
 def answered(one: Asked, vector: Vector | None, backend: EpisodicBackend, space: EmbeddingSpace) -> list[Hit]:

@@ -14,46 +14,11 @@ if TYPE_CHECKING:
 _WORD: Final = re.compile(r"[^\W_]+")
 
 _NOBODY: Final = frozenset(
-    [
-        "user",
-        "assistant",
-        "system",
-        "tool",
-        "function",
-        "agent",
-        "human",
-        "ai",
-        "bot",
-        "model",
-        "developer",
-        "customer",
-        "client",
-        "support",
-        "operator",
-    ]
+    "user assistant system tool function agent human ai bot model developer customer client support operator".split()  # noqa: SIM905 (to be read)
 )
 """Roles that are no names: a question with such a word may well mean the thing."""
 
-_SELDOM_NAMES: Final = frozenset(
-    [
-        "will",
-        "may",
-        "can",
-        "mark",
-        "art",
-        "grace",
-        "hope",
-        "joy",
-        "rose",
-        "sue",
-        "bill",
-        "rob",
-        "pat",
-        "jack",
-        "frank",
-        "max",
-    ]
-)
+_SELDOM_NAMES: Final = frozenset("will may can mark art grace hope joy rose sue bill rob pat jack frank max".split())  # noqa: SIM905 (to be read)
 """Words that are names where they are written like one."""
 
 

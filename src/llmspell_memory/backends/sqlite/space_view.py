@@ -66,15 +66,15 @@ class SpaceView:
         self.space = space
         self.sql = Statements(number)
         self.recent = RecentEntries()
-        self.file = IndexFile(connections.path, space, number=number)
         self._connections = connections
         self._path = connections.path
         self._on_progress = on_progress
+        file = IndexFile(connections.path, space, number=number)
         feed = Feed(connections, self.sql, self.recent, dimensions=space.dimensions)
-        load = self.file.load if saved else None
+        load = file.load if saved else None
         self.view = IndexView(space, hnsw, source=feed, saved=load, on_progress=on_progress)
         self.views = Views(self.view, rows)
-        self.saving = Saving(connections, self.view, self.file)
+        self.saving = Saving(connections, self.view, file)
 
     def of(self, number: int, space: EmbeddingSpace) -> SpaceView:
         """Return a view of another space of the same store, with the same parameters, that has read nothing yet."""
@@ -222,9 +222,5 @@ class SpaceView:
 def present(db: sqlite3.Connection, where: Filter) -> tuple[str, list[Parameter]]:
     """Return the filter as SQL. Where nothing has expired by now, it need not be looked for in every row."""
     next_expiry = db.execute(Statements.next_expiry).fetchone()[0]
-    now = _now()
+    now = microseconds(datetime.now(UTC))
     return condition(where, now=now if next_expiry is not None and next_expiry <= now else None)
-
-
-def _now() -> int:
-    return microseconds(datetime.now(UTC))

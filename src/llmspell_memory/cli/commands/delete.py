@@ -10,22 +10,17 @@ from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_read
 from llmspell_memory.cli.render import entry_count, one_line, print_json
 from llmspell_memory.cli.settings import Settings
-from llmspell_memory.types import ForgetReceipt
+from llmspell_memory.types import Filter, ForgetReceipt
 
 
+@options.with_conditions()
 def delete(
     ctx: typer.Context,
     *,
     entry_id: Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="Only the entry with this id; may be given again.")
     ] = None,
-    session: options.Session = None,
-    role: options.Role = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    processed: options.Processed = None,
-    metadata: options.Metadata = None,
-    namespace: options.Namespace = None,
+    where: Filter,
     everything: Annotated[
         bool, typer.Option("--all", help="Delete every entry; needed where no condition is.")
     ] = False,
@@ -41,16 +36,7 @@ def delete(
     question was not answered with yes.
     """
     settings = options.settings_of(ctx)
-    where = options.filter_of(
-        session=session,
-        role=role,
-        since=since,
-        until=until,
-        processed=processed,
-        metadata=metadata,
-        namespace=namespace,
-        ids=entry_id,
-    )
+    where = dataclasses.replace(where, ids=frozenset(entry_id) if entry_id else None)
     if where.is_everything != everything:
         raise typer.BadParameter(
             "give a condition (--id, --session, --until …), or --all to delete everything, but not both"

@@ -20,7 +20,7 @@ from llmspell_memory.errors import InputError
 from llmspell_memory.memory import OnDuplicate
 from llmspell_memory.operations import Format, export_jsonl, fitting, import_entries, open_source
 from llmspell_memory.operations.files.output import written_whole
-from llmspell_memory.types import EpisodicEntry
+from llmspell_memory.types import EpisodicEntry, Filter
 
 
 def import_(
@@ -95,6 +95,7 @@ def _print_imports(done: list[dict[str, Any]]) -> None:
             out.print(Text(one_line(f"left out of {one['file']}: {reasons}")))
 
 
+@options.with_conditions()
 def export_(
     ctx: typer.Context,
     file: Annotated[
@@ -102,13 +103,7 @@ def export_(
     ] = "-",
     *,
     no_vectors: Annotated[bool, typer.Option("--no-vectors", help="Leave the vectors out.")] = False,
-    session: options.Session = None,
-    role: options.Role = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    processed: options.Processed = None,
-    metadata: options.Metadata = None,
-    namespace: options.Namespace = None,
+    where: Filter,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -119,15 +114,6 @@ def export_(
     settings = options.settings_of(ctx)
     if as_json and file == "-":
         raise typer.BadParameter("with --json give a FILE; on stdout stand the entries, which are JSON already")
-    where = options.filter_of(
-        session=session,
-        role=role,
-        since=since,
-        until=until,
-        processed=processed,
-        metadata=metadata,
-        namespace=namespace,
-    )
     with open_to_read(settings) as memory:
         space = None if no_vectors else memory.service.space
         total = memory.episodic.count(where)

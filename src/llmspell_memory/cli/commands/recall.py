@@ -9,21 +9,17 @@ from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_read, open_to_search
 from llmspell_memory.cli.render import console, print_json, turn, visible
 from llmspell_memory.operations.files.jsonl import entry_object
+from llmspell_memory.types import Filter
 
 
+@options.with_conditions()
 def context(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A question or any text.")],
     *,
     budget: Annotated[int, typer.Option("--budget", metavar="TOKENS", min=0, help="The most it may count.")] = 2000,
     k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="How many entries are tried.")] = 20,
-    session: options.Session = None,
-    role: options.Role = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    processed: options.Processed = None,
-    metadata: options.Metadata = None,
-    namespace: options.Namespace = None,
+    where: Filter,
     as_json: options.AsJson = False,
 ) -> None:
     """Print what answers QUERY best as a text for a prompt, in the order it happened, within a budget of tokens.
@@ -31,15 +27,6 @@ def context(
     --json prints {"text": …, "tokens": …, "sources": [[namespace, id], …]}.
     """
     settings = options.settings_of(ctx)
-    where = options.filter_of(
-        session=session,
-        role=role,
-        since=since,
-        until=until,
-        processed=processed,
-        metadata=metadata,
-        namespace=namespace,
-    )
     with open_to_search(settings, hnsw=None) as memory:
         found = memory.episodic.context(query, budget_tokens=budget, k=k, where=where)
     if as_json:
@@ -49,17 +36,12 @@ def context(
         console().print(Text(visible(found.text)))
 
 
+@options.with_conditions()
 def recent(
     ctx: typer.Context,
     *,
     count: Annotated[int, typer.Option("-n", metavar="N", min=0, help="How many.")] = 10,
-    session: options.Session = None,
-    role: options.Role = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    processed: options.Processed = None,
-    metadata: options.Metadata = None,
-    namespace: options.Namespace = None,
+    where: Filter,
     as_json: options.AsJson = False,
 ) -> None:
     """Show the newest entries that meet every condition given, the oldest of them first.
@@ -67,15 +49,6 @@ def recent(
     --json prints {"entries": […]}.
     """
     settings = options.settings_of(ctx)
-    where = options.filter_of(
-        session=session,
-        role=role,
-        since=since,
-        until=until,
-        processed=processed,
-        metadata=metadata,
-        namespace=namespace,
-    )
     with open_to_read(settings) as memory:
         entries = memory.episodic.recent(count, where=where)
     if as_json:

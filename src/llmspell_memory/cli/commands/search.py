@@ -7,24 +7,20 @@ import typer
 from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_search
 from llmspell_memory.cli.render import console, hit_object, hits_table, print_json
-from llmspell_memory.types import HNSWConfig
+from llmspell_memory.types import Filter, HNSWConfig
+from llmspell_memory.types.query import DEFAULT_MODE, checked_mode
 
 
+@options.with_conditions()
 def search(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A question or any text.")],
     *,
     k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="How many to find.")] = 5,
-    session: options.Session = None,
-    role: options.Role = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    processed: options.Processed = None,
-    metadata: options.Metadata = None,
-    namespace: options.Namespace = None,
+    where: Filter,
     mode: Annotated[
         options.Mode, typer.Option("--mode", help="By meaning, by words, or by both and what stands around.")
-    ] = options.Mode.HYBRID,
+    ] = options.Mode(DEFAULT_MODE),
     index: Annotated[
         options.View,
         typer.Option("--index", help="exact looks at every vector; hnsw first builds a graph, which costs more."),
@@ -36,18 +32,9 @@ def search(
     --json prints {"query": …, "hits": [{"score": …, "entry": {…}}, …]}, best first.
     """
     settings = options.settings_of(ctx)
-    where = options.filter_of(
-        session=session,
-        role=role,
-        since=since,
-        until=until,
-        processed=processed,
-        metadata=metadata,
-        namespace=namespace,
-    )
     hnsw = HNSWConfig() if index is options.View.HNSW else None
     with open_to_search(settings, hnsw=hnsw) as memory:
-        hits = memory.episodic.search(query, k, where=where, mode=mode.value)
+        hits = memory.episodic.search(query, k, where=where, mode=checked_mode(mode.value))
     if as_json:
         print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})
     elif hits:

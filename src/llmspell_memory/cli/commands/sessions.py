@@ -5,17 +5,14 @@ import typer
 from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_read
 from llmspell_memory.cli.render import console, print_json, session_object, sessions_table
+from llmspell_memory.types import Filter
 
 
+@options.with_conditions(but="session")
 def sessions(
     ctx: typer.Context,
     *,
-    role: options.Role = None,
-    since: options.Since = None,
-    until: options.Until = None,
-    processed: options.Processed = None,
-    metadata: options.Metadata = None,
-    namespace: options.Namespace = None,
+    where: Filter,
     as_json: options.AsJson = False,
 ) -> None:
     """List sessions, latest activity first, with how many of their entries meet the conditions.
@@ -23,9 +20,6 @@ def sessions(
     --json prints {"sessions": [{"session_id": …, "entries": …, "unprocessed": …, "first": …, "last": …}, …]}.
     """
     settings = options.settings_of(ctx)
-    where = options.filter_of(
-        role=role, since=since, until=until, processed=processed, metadata=metadata, namespace=namespace
-    )
     with open_to_read(settings) as memory:
         lines = memory.episodic.sessions(where)
     if as_json:
