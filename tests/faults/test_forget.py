@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,14 +20,18 @@ from llmspell_memory import (
     UnavailableError,
 )
 from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.row_view import SUFFIXES, RowIndex
 from llmspell_memory.backends.sqlite import connection
 from llmspell_memory.embeddings import DiskCache, HashingProvider
+from llmspell_memory.index import KeywordIndex, TurnTable
+from llmspell_memory.types import Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 WIDTH = 64
+SECRET = Filter(namespace=("secret",))
 
 
 class Store:
@@ -35,6 +40,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "memory.db"
+        self.rows = {suffix: folder / f"memory.db-rows{suffix}" for suffix in SUFFIXES}
         self.cache = DiskCache(folder / "cache.db")
         # Under this metric vectors lie in the files as they were given, so that they can be looked for.
         self.service = EmbeddingService(HashingProvider(WIDTH), cache=self.cache, metric="inner_product")
@@ -66,8 +72,12 @@ class Store:
         )
 
     def traces(self) -> dict[str, int]:
-        """How many needles each file holds."""
+        """How many needles each file holds; in that of the turns, which has no texts, how many it has rows of."""
         found = {}
+        if self.rows["-turns"].exists():
+            turns = TurnTable.open(self.rows["-turns"])
+            if rows := turns.select(SECRET, now=datetime.now(UTC)):
+                found[self.rows["-turns"].name] = len(rows)
         for file in self.folder.iterdir():
             data = file.read_bytes()
             count = sum(needle in data for needle in self.needles)
@@ -85,15 +95,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.cache.close()
 
 
-SECRET = Filter(namespace=("secret",))
-
-
 def test_no_file_has_a_byte_of_what_was_forgotten(store: Store) -> None:
     """Texts, ids, sessions, roles, namespaces, metadata and vectors: in store, log, index and cache all are gone."""
     secrets = [store.secret(n) for n in range(200)]
     store.memory.add_many(secrets)
     store.reopen()  # so that the index with them is saved
-    assert {"memory.db", "memory.db-index", "cache.db-wal"} <= store.traces().keys()
+    files = {"memory.db", "memory.db-index", "memory.db-rows-turns", "memory.db-rows-words", "cache.db-wal"}
+    assert files <= store.traces().keys()
+    shown = RowIndex.open(store.folder / "memory.db-rows")
+    assert len(shown) == 800
     before = [(one.id, one.content) for one in store.memory.scan(Filter(role="user"))]
     receipt = store.memory.forget(SECRET)
     assert receipt.entries == receipt.sessions == 200
@@ -102,6 +112,11 @@ def test_no_file_has_a_byte_of_what_was_forgotten(store: Store) -> None:
     assert store.manager.stats().index.size == 600
     store.manager.close()
     assert store.traces() == {}
+    left, alone = RowIndex.open(store.folder / "memory.db-rows"), KeywordIndex()
+    alone.add(range(600), [content for _, content in before])
+    assert len(left) == len(left.words) == 600
+    assert left.words.stats().terms == alone.stats().terms < shown.words.stats().terms
+    assert left.words.search("public 7", 600)[1].tolist() == alone.search("public 7", 600)[1].tolist()
     store.open()
     assert len(store.memory.search("public 7", 600)) == 600
 
@@ -129,12 +144,16 @@ def test_what_was_deleted_and_replaced_before_is_gone_too(store: Store) -> None:
     assert store.traces() == {}
 
 
-def test_half_written_index_files_are_erased(store: Store) -> None:
+DERIVED = ["memory.db-index", "memory.db-rows-turns", "memory.db-rows-words"]
+
+
+@pytest.mark.parametrize("file", DERIVED)
+def test_half_written_index_files_are_erased(store: Store, file: str) -> None:
     """What a process that was killed while saving has left is deleted, with what it shows."""
-    store.memory.add(store.secret(1))
+    store.memory.add_many([store.secret(n) for n in range(100)])
     store.manager.close()
-    half = store.folder / "memory.db-index.new-12345"
-    half.write_bytes((store.folder / "memory.db-index").read_bytes())
+    half = store.folder / f"{file}.new-12345"
+    half.write_bytes((store.folder / file).read_bytes())
     store.open()
     store.memory.forget(SECRET)
     assert not half.exists()
@@ -195,22 +214,29 @@ def test_forgetting_again_finishes_too(store: Store, monkeypatch: pytest.MonkeyP
     assert store.traces() == {}
 
 
-def test_an_index_that_came_too_late_is_deleted(store: Store) -> None:
-    """One that a killed process put in place after the forgetting is passed over, and deleted when it is old."""
-    store.memory.add(store.secret(1))
+@pytest.mark.parametrize("files", [[one] for one in DERIVED] + [DERIVED[1:], DERIVED], ids="+".join)
+def test_an_index_that_came_too_late_is_deleted(store: Store, files: list[str]) -> None:
+    """What a killed process put in place after the forgetting is passed over, and deleted when it is old.
+
+    One of the two files that belong together, beside a newer other one, is what a kill between them leaves.
+    """
+    store.memory.add_many([store.secret(n) for n in range(100)])
     store.manager.close()
-    late = (store.folder / "memory.db-index").read_bytes()
+    late = {name: (store.folder / name).read_bytes() for name in files}
     store.open()
     store.memory.forget(SECRET)
     store.manager.close()
-    (store.folder / "memory.db-index").write_bytes(late)
-    os.utime(store.folder / "memory.db-index", (0, 0))
-    assert "memory.db-index" in store.traces()
+    for name, data in late.items():
+        (store.folder / name).write_bytes(data)
+        os.utime(store.folder / name, (0, 0))
+    assert set(files) <= store.traces().keys()
     cold = SQLiteBackend(store.path, hnsw=HNSWConfig())
+    cold.retrieve(Query(text="public", mode="keyword"), 1, Filter())
     assert store.traces() == {}
     cold.close()
     store.open()
     assert store.manager.stats().index.size == 600
+    assert store.memory.search("Needle000001", 5, mode="keyword") == []
 
 
 def test_an_erasing_that_another_has_begun_meanwhile_is_not_taken_for_done(store: Store) -> None:

@@ -146,6 +146,20 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     assert sums(path) == []
 
 
+@pytest.mark.parametrize("left", ["memory.db-index", "memory.db-rows-turns", "memory.db-rows-words"])
+def test_an_emptied_store_is_not_taken_for_a_new_one(path: Path, left: str) -> None:
+    """A file of no length beside anything that was made from its rows has lost them; nothing is made."""
+    for file in path.parent.glob("memory.db-*"):
+        file.unlink()
+    path.with_name(left).write_bytes(b"made from the rows")
+    os.truncate(path, 0)
+    with pytest.raises(CorruptDataError, match=f"is empty, but .*{left}"):
+        SQLiteBackend(path, SPACE)
+    assert path.stat().st_size == 0
+    path.with_name(left).unlink()
+    assert read_all(path) == []
+
+
 def test_a_checksum_depends_on_every_bit_and_on_the_place() -> None:
     """No single changed bit, and no other page number, gives the same checksum."""
     page = bytearray(os.urandom(PAGE))

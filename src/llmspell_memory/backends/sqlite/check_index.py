@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from llmspell_memory.backends.sqlite.folders import INDEX
 from llmspell_memory.errors import CorruptDataError, InputError, SchemaError, StorageError
 from llmspell_memory.index import ExactIndex, HNSWIndex
 
@@ -38,7 +39,7 @@ class SavedIndexCheck:
     """
 
     def __init__(self, store: Path, findings: Findings) -> None:
-        self._path = Path(f"{store}-index")
+        self._path = Path(f"{store}{INDEX}")
         self._findings = findings
         self._index: HNSWIndex | None = None
         self._exact: ExactIndex | None = None

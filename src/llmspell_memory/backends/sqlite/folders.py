@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from llmspell_memory.backends.row_view import SUFFIXES
 from llmspell_memory.errors import StorageError, UnavailableError
 
 if sys.platform != "win32":
@@ -16,6 +17,15 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+INDEX: Final = "-index"
+"""Of the file with the HNSW index of a store, behind the store's path."""
+
+ROWS: Final = "-rows"
+"""Of the files with what filters and searches by words look at."""
+
+DERIVED: Final = (INDEX, *(f"{ROWS}{suffix}" for suffix in SUFFIXES))
+"""Of all files that are made from the rows of a store."""
 
 ABANDONED_SECONDS: Final = 3600.0
 """Age of a file that nobody will finish, or record: who began it was killed."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmspell_memory.backends.sqlite.folders import INDEX
 from llmspell_memory.backends.sqlite.saved import SavedFile
 from llmspell_memory.errors import StorageError
 from llmspell_memory.index import HNSWIndex
@@ -29,7 +30,7 @@ class IndexFile(SavedFile[HNSWIndex]):
     """
 
     def __init__(self, store: Path, space: EmbeddingSpace, *, number: int) -> None:
-        super().__init__(Path(f"{store}-index"), number=number, kind=HNSWIndex)
+        super().__init__(Path(f"{store}{INDEX}"), number=number, kind=HNSWIndex)
         self._space = space
 
     def load(self, db: sqlite3.Connection, config: HNSWConfig) -> tuple[HNSWIndex, int] | None:
@@ -57,6 +58,6 @@ def _whole(path: Path) -> HNSWIndex:
 def saved_parameters(store: Path) -> HNSWConfig | None:
     """Return the parameters of the index saved beside a store; None where there is none that can be opened."""
     try:
-        return HNSWIndex.open(f"{store}-index").config
+        return HNSWIndex.open(f"{store}{INDEX}").config
     except StorageError:
         return None

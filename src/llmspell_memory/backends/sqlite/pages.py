@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _pages
-from llmspell_memory.backends.sqlite.folders import folder_to_disk, locked
+from llmspell_memory.backends.sqlite.folders import DERIVED, folder_to_disk, locked
 from llmspell_memory.errors import CorruptDataError, StorageError
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def _check_alone(path: Path) -> None:
 
     The order matters, for another process may make the file, and then what stands beside it, meanwhile.
     """
-    log, index = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-index")
-    emptied = path.exists() and _has_content(index)
+    log, *derived = (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", *DERIVED))
+    left = next((file for file in derived if _has_content(file)), None) if path.exists() else None
     if _has_content(log) and not _has_content(path):
         raise StorageError(
             f"{path} is gone, but its log {log} is still there; put the file back, or delete the log with what is in it"
         )
-    if emptied and not _has_content(path):
-        raise CorruptDataError(f"{path} is empty, but its index {index} is not; put the file back, or delete the index")
+    if left is not None and not _has_content(path):
+        raise CorruptDataError(f"{path} is empty, but {left}, made from it, is not; put the file back, or delete {left}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.row_view import SUFFIXES, RowIndex
+from llmspell_memory.backends.sqlite.folders import ROWS
 from llmspell_memory.backends.sqlite.saved import SavedFile
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class RowFile(SavedFile[RowIndex]):
     """
 
     def __init__(self, store: Path) -> None:
-        super().__init__(Path(f"{store}-rows"), number=_NUMBER, kind=RowIndex, suffixes=SUFFIXES)
+        super().__init__(Path(f"{store}{ROWS}"), number=_NUMBER, kind=RowIndex, suffixes=SUFFIXES)
 
     def load(self, db: sqlite3.Connection, config: KeywordConfig) -> tuple[RowIndex, int] | None:
         """Return the index and the sequence number it shows; None where there is none to be used."""

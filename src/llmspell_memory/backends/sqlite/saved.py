@@ -20,7 +20,7 @@ from llmspell_memory.backends.sqlite.folders import (
     folder_to_disk,
     locked,
 )
-from llmspell_memory.errors import ClosedError, StorageError, UnavailableError
+from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
 
 if TYPE_CHECKING:
     import os
@@ -89,6 +89,8 @@ class SavedFile(Generic[T]):
         except StorageError as error:
             missing = isinstance(error.__cause__, FileNotFoundError)
             logger.log(logging.DEBUG if missing else logging.WARNING, "The index is built from the rows: %s", error)
+            if isinstance(error, CorruptDataError):
+                self._delete_old()
             return None
         except MemoryError:
             return None
@@ -97,10 +99,14 @@ class SavedFile(Generic[T]):
         ).fetchone()
         if recorded is None:
             logger.warning("The index is built from the rows: %s was written from other ones", self.path)
-            for file in self._files:
-                delete_old(file, older_than=ABANDONED_SECONDS)  # it may show what was forgotten
+            self._delete_old()
             return None
         return index, recorded[0]
+
+    def _delete_old(self) -> None:
+        """Delete what is of no use, for it may show what was forgotten, unless somebody may have just written it."""
+        for file in self._files:
+            delete_old(file, older_than=ABANDONED_SECONDS)
 
     def is_of(self, index: T, seen: int) -> None:
         """Note that the file has this index, as it is at this moment of the rows."""
