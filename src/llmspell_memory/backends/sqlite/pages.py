@@ -99,7 +99,7 @@ def _check_alone(path: Path) -> None:
             f"{path} is gone, but its log {log} is still there; put the file back, or delete the log with what is in it"
         )
     if left is not None and not _has_content(path):
-        raise CorruptDataError(f"{path} is empty, but {left}, made from it, is not; put the file back, or delete {left}")
+        raise CorruptDataError(f"{path} is empty, but {left}, made of it, is not; put the file back, or delete {left}")
 
 
 @contextmanager
