@@ -27,7 +27,7 @@ $(BIN)/python:
 $(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.20" ninja
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates]"
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/core

@@ -36,6 +36,7 @@ OPTIONAL = {
     "rich",
     "matplotlib",
     "opentelemetry",
+    "dateparser",
 }
 
 
