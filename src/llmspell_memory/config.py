@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
-from llmspell_memory.types import HNSWConfig, RetentionRule, SearchMode, Telemetry, Watch
+from llmspell_memory.types import HNSWConfig, KeywordConfig, RetentionRule, SearchMode, Telemetry, Watch
 from llmspell_memory.types.query import DEFAULT_MODE
 from llmspell_memory.types.settings import checked_durability
 
@@ -58,6 +58,8 @@ class MemoryConfig:
         watch: how recall is estimated while the memory is used; None for not at all.
         telemetry: that OpenTelemetry is told of calls; None for not at all. Needs the extra `otel`.
         search_mode: how a text is looked for where a search does not say.
+        keywords: how words are told apart and scored: the language whose stemmer makes them comparable, above all.
+            A durable memory records it; None for what it records, and else the default, which is English.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -74,6 +76,7 @@ class MemoryConfig:
     watch: Watch | None = field(default_factory=Watch)
     telemetry: Telemetry | None = None
     search_mode: SearchMode = DEFAULT_MODE
+    keywords: KeywordConfig | None = None
 
     def __post_init__(self) -> None:
         backend: object = self.backend
@@ -96,6 +99,8 @@ class MemoryConfig:
             raise ConfigError(f"retention must be a tuple of RetentionRule, got {self.retention!r}")
         if self.search_mode not in get_args(SearchMode):
             raise ConfigError(f'search_mode must be "semantic", "keyword" or "hybrid", got {self.search_mode!r}')
+        if self.keywords is not None and not isinstance(self.keywords, KeywordConfig):
+            raise ConfigError(f"keywords must be a KeywordConfig or None, got {type(self.keywords).__name__}")
         if self.path is not None:
             object.__setattr__(self, "path", _checked_path(self.path))
 
@@ -152,6 +157,10 @@ class MemoryConfig:
     def with_search_mode(self, search_mode: SearchMode) -> Self:
         """Return a copy that looks for a text so where a search does not say."""
         return replace(self, search_mode=search_mode)
+
+    def with_keywords(self, keywords: KeywordConfig | None) -> Self:
+        """Return a copy that tells words apart and scores them so, or as the store records when None."""
+        return replace(self, keywords=keywords)
 
     def with_watch(self, watch: Watch | None) -> Self:
         """Return a copy that estimates recall as `watch` says, or not at all when None."""

@@ -119,7 +119,7 @@ class DefaultMemoryManager:
         """Open the memory that `config` describes.
 
         Raises:
-            ConfigError: HNSW without an embedding service.
+            ConfigError: HNSW without an embedding service, or a language without a stemmer.
             SchemaError: the file holds another embedding space, or belongs to a newer version.
             StorageError: the file cannot be opened.
         """
@@ -138,7 +138,7 @@ class DefaultMemoryManager:
             logger.info("HNSW backend using embedding service: %s, dimensions: %d", *space.values(), extra=space)
         backend: EpisodicBackend
         if config.path is None:
-            backend = LocalBackend(service.space, hnsw=hnsw)
+            backend = LocalBackend(service.space, hnsw=hnsw, keywords=config.keywords)
         else:
             backend = SQLiteBackend(
                 config.path,
@@ -147,6 +147,7 @@ class DefaultMemoryManager:
                 tuned=not config.hnsw_chosen,
                 warm=config.warm,
                 durability=config.durability,
+                keywords=config.keywords,
                 on_progress=config.on_progress,
             )
         try:

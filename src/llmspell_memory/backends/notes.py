@@ -1,10 +1,15 @@
-"""Notes that a store keeps about itself: that it is being brought level with another, and is not yet whole."""
+"""Notes that a store keeps about itself: what was chosen, and that it is being brought level and is not yet whole."""
 
 from __future__ import annotations
 
 import json
+import logging
 import secrets
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
+
+from llmspell_memory.errors import ConfigError
+from llmspell_memory.types import KeywordConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,10 +17,15 @@ if TYPE_CHECKING:
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import Identity
 
+logger = logging.getLogger(__name__)
+
 MIGRATION: Final = "migration"
 ROLLBACK: Final = "rollback"
 KEPT: Final = "rollback-kept"
 """Identities of rows that a rollback has left alone, since they did not come from the store it brings back."""
+
+KEYWORDS: Final = "keywords"
+"""How words are told apart and scored, as it was last chosen."""
 
 ERAS: Final = "eras"
 """Of a file: pairs of the first number that was written after each opening of it, and something random."""
@@ -45,6 +55,21 @@ def fields_of(text: str | None) -> dict[str, Any] | None:
 def read_note(backend: EpisodicBackend, name: str) -> dict[str, Any] | None:
     """Return a note of a store that is a JSON object; None where there is none, or something else."""
     return fields_of(backend.read_note(name))
+
+
+def noted_keywords(text: str | None) -> KeywordConfig:
+    """Return how a store's words are told apart and scored; as by default where its note cannot be read."""
+    fields = fields_of(text)
+    try:
+        return KeywordConfig() if fields is None else KeywordConfig(**fields)
+    except (TypeError, ConfigError) as error:
+        logger.warning("What the store records of its keywords cannot be read: %s", error)
+        return KeywordConfig()
+
+
+def keywords_note(config: KeywordConfig) -> str:
+    """Return the note of a choice."""
+    return json.dumps(asdict(config))
 
 
 def era_of(backend: EpisodicBackend, number: int) -> str | None:

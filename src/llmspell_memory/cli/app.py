@@ -100,6 +100,14 @@ def main(
             "--dimensions", metavar="N", min=1, help="Width of the vectors, where the provider lets one choose."
         ),
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language",
+            metavar="NAME",
+            help="Whose stems make words alike, english unless given, or none; the store records it.",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log to stderr what is going on.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -121,6 +129,7 @@ def main(
         model=model,
         base_url=base_url,
         dimensions=dimensions,
+        language=language,
     )
 
 

@@ -32,7 +32,7 @@ def open_to_read(settings: Settings, *, hnsw: HNSWConfig | None = None, tuned: b
     Raises:
         StorageError: there is no store, or it cannot be opened.
     """
-    backend = _existing(settings.db, hnsw, tuned=tuned)
+    backend = _existing(settings, hnsw, tuned=tuned)
     reason = ConfigError("this command embeds nothing")
     return DefaultMemoryManager(backend, _service(NoProvider(backend.space, reason), backend.space))
 
@@ -49,7 +49,7 @@ def open_to_search(settings: Settings, *, hnsw: HNSWConfig | None = None, tuned:
         StorageError: there is no store, or it cannot be opened; a SchemaError when options ask for another provider.
         ConfigError, MissingDependencyError: the provider cannot be made.
     """
-    backend = _existing(settings.db, hnsw, tuned=tuned)
+    backend = _existing(settings, hnsw, tuned=tuned)
     try:
         return DefaultMemoryManager(backend, _service(provider_for(backend.space, settings), backend.space))
     except BaseException:
@@ -94,13 +94,15 @@ def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) ->
     if _is_store(settings.db):
         if space is None:
             return open_to_search(settings)
-        backend = _existing(settings.db)
+        backend = _existing(settings)
         return DefaultMemoryManager(backend, service_if_possible(backend.space, settings))
     if space is None or settings.provider is not None:
         service = EmbeddingService(provider_for_new(settings))
     else:
         service = service_if_possible(space, settings)
-    return DefaultMemoryManager(SQLiteBackend(settings.db, service.space, warm=False), service)
+    return DefaultMemoryManager(
+        SQLiteBackend(settings.db, service.space, keywords=settings.keywords, warm=False), service
+    )
 
 
 def service_to_repair(settings: Settings) -> EmbeddingService | None:
@@ -122,13 +124,14 @@ def _is_store(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _existing(path: Path, hnsw: HNSWConfig | None = None, *, tuned: bool = True) -> SQLiteBackend:
+def _existing(settings: Settings, hnsw: HNSWConfig | None = None, *, tuned: bool = True) -> SQLiteBackend:
+    path = settings.db
     if not _is_store(path):
         raise StorageError(
             f"there is no store at {path}; name another with --db (or LLMSPELL_MEMORY_DB), or begin this one with "
             "`llmspell-memory add` or `llmspell-memory import`"
         )
-    return SQLiteBackend(path, hnsw=hnsw, tuned=tuned, warm=False)
+    return SQLiteBackend(path, hnsw=hnsw, tuned=tuned, keywords=settings.keywords, warm=False)
 
 
 def _service(provider: EmbeddingProvider, space: EmbeddingSpace) -> EmbeddingService:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
@@ -15,16 +16,19 @@ from rich.text import Text
 from llmspell_memory.operations.files.jsonl import DIRECTION, dumped, entry_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from llmspell_memory.types import EpisodicEntry, Hit, SessionSummary, Vector
+    from llmspell_memory.types import EpisodicEntry, Hit, Part, SessionSummary, Vector
 
 _WIDTH: Final = 120
 """Columns where nobody says how many: a pipe, a file."""
 
 _SHOWN: Final = 240
 """Characters of a content in a table."""
+
+_BESIDE: Final = 120
+"""Characters of a turn beside a hit."""
 
 _PICTURES: Final = (
     {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0x0A}}  # a picture of each, such as ␛
@@ -83,8 +87,14 @@ def print_text(text: str) -> None:
 
 
 def hit_object(hit: Hit) -> dict[str, Any]:
-    """Return a hit as a JSON object."""
-    return {"score": hit.score, "entry": entry_object(hit.entry)}
+    """Return a hit as a JSON object; with its parts and what stands around it, where it has them."""
+    made: dict[str, Any] = {"score": hit.score, "entry": entry_object(hit.entry)}
+    if hit.parts is not None:
+        made["parts"] = {name: asdict(part) for name, part in hit.parts.items()}
+    if hit.before or hit.after:
+        made["before"] = [entry_object(entry) for entry in hit.before]
+        made["after"] = [entry_object(entry) for entry in hit.after]
+    return made
 
 
 def session_object(line: SessionSummary) -> dict[str, Any]:
@@ -116,8 +126,15 @@ def hits_table(hits: list[Hit]) -> Table:
     made.columns[1].max_width = 26
     for hit in hits:
         entry = hit.entry
-        words = Text(one_line(entry.content))
+        words = Text()
+        for other in hit.before:
+            words.append(_beside(other), style="dim")
+        words.append(one_line(entry.content))
         words.append(f"\n{one_line(entry.id)}", style="dim")
+        for other in hit.after:
+            words.append(f"\n{_beside(other).rstrip()}", style="dim")
+        if hit.parts is not None:
+            words.append(f"\n{_shares(hit.parts)}", style="italic")
         made.add_row(
             Text(f"{hit.score:.3f}"),
             Text(one_line(entry.session_id), style="cyan"),
@@ -126,6 +143,18 @@ def hits_table(hits: list[Hit]) -> Table:
             words,
         )
     return made
+
+
+def _beside(entry: EpisodicEntry) -> str:
+    """Return a turn beside a hit as one line."""
+    return f"{one_line(entry.role, 20)}: {one_line(entry.content, _BESIDE)}\n"
+
+
+def _shares(parts: Mapping[str, Part]) -> str:
+    """Return what a score is made of, with the rank where an arm has found the hit itself."""
+    return "  ".join(
+        f"{name} {part.share:.2f}{'' if part.rank is None else f' (#{part.rank})'}" for name, part in parts.items()
+    )
 
 
 def sessions_table(lines: list[SessionSummary]) -> Table:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from llmspell_memory.types import KeywordConfig
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,6 +33,7 @@ class Settings:
         model: its model.
         base_url: where its server is.
         dimensions: width of its vectors.
+        language: whose stemmer makes words comparable; "none" for no stemmer.
     """
 
     db: Path
@@ -39,3 +42,11 @@ class Settings:
     model: str | None = None
     base_url: str | None = None
     dimensions: int | None = None
+    language: str | None = None
+
+    @property
+    def keywords(self) -> KeywordConfig | None:
+        """How words are told apart; None for as the store records."""
+        if self.language is None:
+            return None
+        return KeywordConfig(language=None if self.language == "none" else self.language)

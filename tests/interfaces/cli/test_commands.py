@@ -142,6 +142,36 @@ class TestSearch:
         hits = document(filled("search", "dog", "--json", *conditions))["hits"]
         assert {hit["entry"]["id"] for hit in hits} == expected
 
+    def test_modes(self, filled: Invoke) -> None:
+        """By words alone, only what says them is found; scores are those of the mode."""
+        hits = document(filled("search", "sourdough", "--mode", "keyword", "--json"))["hits"]
+        assert [hit["entry"]["id"] for hit in hits] == ["b1"]
+        semantic = document(filled("search", "My dog is called Ada.", "--mode", "semantic", "-k", "1", "--json"))[
+            "hits"
+        ]
+        assert round(semantic[0]["score"], 3) == 1.0
+
+    def test_what_stands_around_and_what_scores_are_made_of(self, filled: Invoke) -> None:
+        """--around brings the turns beside a hit, --parts the shares that add up to its score; to people, too."""
+        hit = document(filled("search", "called", "-k", "1", "--json", "--around", "1", "--parts"))["hits"][0]
+        assert (hit["entry"]["id"], hit["before"], [one["id"] for one in hit["after"]]) == ("d1", [], ["d2"])
+        assert hit["parts"].keys() == {"semantic", "keyword", "neighbours", "session", "role", "worth"}
+        assert sum(part["share"] for part in hit["parts"].values()) == pytest.approx(hit["score"], abs=1e-4)
+        shown = filled("search", "called", "-k", "1", "--around", "1", "--parts").stdout
+        assert "assistant:" in shown
+        assert "(#1)" in shown
+
+    def test_a_store_remembers_whose_stems_make_words_alike(self, invoke: Invoke) -> None:
+        """--language is recorded; one without a stemmer is refused."""
+        houses = ("add", "Die Häuser am Fluss", "--session", "s", "--role", "user")
+        assert invoke("--language", "german", *houses, new=True).exit_code == 0
+        assert found(invoke("search", "Haus", "--mode", "keyword", "--json")) == ["Die Häuser am Fluss"]
+        assert found(invoke("--language", "none", "search", "Haus", "--mode", "keyword", "--json")) == []
+        assert found(invoke("search", "Haus", "--mode", "keyword", "--json")) == []
+        refused = invoke("--language", "klingon", "search", "Haus")
+        assert refused.exit_code == 1
+        assert "german" in refused.stderr
+
     def test_both_views_find_the_same(self, filled: Invoke) -> None:
         """The exact and the HNSW view of so few entries give the same hits."""
         assert filled("search", "dog", "--index", "hnsw").stdout == filled("search", "dog", "--index", "exact").stdout

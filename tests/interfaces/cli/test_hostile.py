@@ -38,6 +38,9 @@ def hostile(invoke: Invoke) -> Invoke:
     [
         ("search", "x"),
         ("search", "x", "--json"),
+        ("search", "x", "--around", "2", "--parts"),
+        ("context", "x"),
+        ("recent",),
         ("sessions",),
         ("sessions", "--json"),
         ("show", f"1{CONTROL}"),

@@ -47,14 +47,14 @@ class LocalBackend:
     Args:
         space: of the vectors that will be stored.
         hnsw: parameters of an HNSW index; None for exact search.
-        keywords: how words are told apart and scored.
+        keywords: how words are told apart and scored; None for as by default.
     """
 
     def __init__(
-        self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None, keywords: KeywordConfig = _KEYWORDS
+        self, space: EmbeddingSpace, *, hnsw: HNSWConfig | None = None, keywords: KeywordConfig | None = None
     ) -> None:
         self._rows = Rows(space)
-        self._row_view = RowView(keywords, source=RowFeed(self._rows))
+        self._row_view = RowView(keywords or KeywordConfig(), source=RowFeed(self._rows))
         self._view = IndexView(space, hnsw, source=Feed(self._rows, space))
         self._switching = threading.Lock()
         self._parts = SearchParts()

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.finding import Wanted, nearest
-from llmspell_memory.backends.notes import ERAS, KEPT, ROLLBACK, with_era, with_names
+from llmspell_memory.backends.notes import (
+    ERAS,
+    KEPT,
+    KEYWORDS,
+    ROLLBACK,
+    keywords_note,
+    noted_keywords,
+    with_era,
+    with_names,
+)
 from llmspell_memory.backends.repeats import Repeats
 from llmspell_memory.backends.row_view import RowView
 from llmspell_memory.backends.sqlite.connection import Connections, translated
@@ -37,6 +46,7 @@ from llmspell_memory.backends.sqlite.spaces import VectorsBeside, counts_beside,
 from llmspell_memory.backends.sqlite.statements import Statements
 from llmspell_memory.backends.tuned import NOTE, tuned_or
 from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
+from llmspell_memory.index import KeywordIndex
 from llmspell_memory.types import BackendStats, Erased, Filter, KeywordConfig, RowChanges, SessionSummary
 from llmspell_memory.types.histogram import SearchParts
 from llmspell_memory.types.moments import moment
@@ -63,8 +73,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KEYWORDS = KeywordConfig()
-
 
 class SQLiteBackend:
     """Entries in one file, durable when a call returns; any number of threads and processes may use it at once.
@@ -77,12 +85,13 @@ class SQLiteBackend:
         warm: load or build the index now; otherwise at the first search.
         durability: with "normal", what a call has written survives the death of the process; with "full" a power cut,
             too, at the price of a wait for the disk in every write.
-        keywords: how words are told apart and scored.
+        keywords: how words are told apart and scored, recorded in the file from now on; None for as recorded.
         on_progress: called while vectors are read into the index, with how many are done and how many there are.
 
     Raises:
         SchemaError: the file holds another embedding space, or belongs to a newer version or another application.
         StorageError: the file cannot be opened; CorruptDataError when it is damaged.
+        ConfigError: there is no stemmer for the language of the keywords; nothing is made.
     """
 
     def __init__(
@@ -94,7 +103,7 @@ class SQLiteBackend:
         tuned: bool = False,
         warm: bool = True,
         durability: Durability = "normal",
-        keywords: KeywordConfig = _KEYWORDS,
+        keywords: KeywordConfig | None = None,
         on_progress: Callable[[int, int], object] | None = None,
     ) -> None:
         if str(path) == ":memory:":
@@ -102,6 +111,8 @@ class SQLiteBackend:
         self._path = Path(path).absolute()
         if space is None and not self._path.exists():
             raise StorageError(f"there is no store at {self._path}")
+        if keywords is not None:
+            KeywordIndex(keywords)  # whether there is such a stemmer, before anything is made
         name = str(self._path)
         self._connections = Connections(
             self._path, durability=checked_durability(durability), check=partial(check_ours, name=name)
@@ -115,13 +126,16 @@ class SQLiteBackend:
             if hnsw and tuned:
                 hnsw = tuned_or(hnsw, self.read_note(NOTE), settled[1])
             file = RowFile(self._path)
-            self._rows = RowView(keywords, source=RowFeed(self._connections), saved=file.load)
+            noted = noted_keywords(self.read_note(KEYWORDS))
+            self._rows = RowView(keywords or noted, source=RowFeed(self._connections), saved=file.load)
             self._row_saving = Saving(self._connections, self._rows, file)
             self._using = SpaceView(self._connections, *settled, self._rows, hnsw=hnsw, on_progress=on_progress)
             self._switching = threading.Lock()
             self._has_written = False
             self._parts = SearchParts()
             self._warm = warm
+            if keywords is not None and keywords != noted:
+                self.write_note(KEYWORDS, keywords_note(keywords))
             self._resume_erasing()
             if warm:
                 with translated(self._path):

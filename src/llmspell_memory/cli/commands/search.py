@@ -25,16 +25,21 @@ def search(
         options.View,
         typer.Option("--index", help="exact looks at every vector; hnsw first builds a graph, which costs more."),
     ] = options.View.EXACT,
+    around: Annotated[
+        int, typer.Option("--around", metavar="N", min=0, help="Bring so many turns before and after each, too.")
+    ] = 0,
+    parts: Annotated[bool, typer.Option("--parts", help="Tell what each score is made of.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the entries that answer QUERY best, among those that meet every condition given.
 
-    --json prints {"query": …, "hits": [{"score": …, "entry": {…}}, …]}, best first.
+    --json prints {"query": …, "hits": [{"score": …, "entry": {…}}, …]}, best first; with "parts", "before" and
+    "after" in each hit that has them.
     """
     settings = options.settings_of(ctx)
     hnsw = HNSWConfig() if index is options.View.HNSW else None
     with open_to_search(settings, hnsw=hnsw) as memory:
-        hits = memory.episodic.search(query, k, where=where, mode=checked_mode(mode.value))
+        hits = memory.episodic.search(query, k, where=where, mode=checked_mode(mode.value), around=around, parts=parts)
     if as_json:
         print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})
     elif hits:
