@@ -54,24 +54,47 @@ def consolidated(
             made = _made(consolidator, entries)
             if made:
                 add(made)
-            backend.mark_processed(replace(one, ids=frozenset(entry.id for entry in entries)))
-            done = Consolidation(done.batches + 1, done.read + len(entries), done.added + len(made))
+            _delete_surplus(backend, entries[0], len(made))
+            read = _as_read(backend, entries)
+            backend.mark_processed(replace(one, ids=frozenset(read)))
+            done = Consolidation(done.batches + 1, done.read + len(read), done.added + len(made))
+            if not read:  # all have been replaced meanwhile, perhaps by the consolidator itself: the next call's
+                break
     return done
 
 
 def _made(consolidator: Consolidator, entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:
-    """Return what is made of a batch, with ids that the same batch gets again, and processed, so that it is not read.
-
-    The ids are those of the batch's first entry, digested: where entries were added to the session before a batch is
-    repeated, it grows at its end, and what is made of it takes the place of what was.
-    """
+    """Return what is made of a batch, with ids that the same batch gets again, and processed, lest it be read."""
     first = entries[0]
-    stem = hashlib.sha256("\0".join([*first.namespace, first.session_id, first.id]).encode()).hexdigest()[:32]
     made = list(consolidator.consolidate(entries))
     for entry in made:
         if not isinstance(entry, EpisodicEntry):
             raise InputError(f"a consolidator must return entries, got {type(entry).__name__}")
     return [
-        entry.changed(id=f"{stem}-{number}", namespace=first.namespace, processed=True)
+        entry.changed(id=_id_of(first, number), namespace=first.namespace, processed=True)
         for number, entry in enumerate(made)
     ]
+
+
+def _id_of(first: EpisodicEntry, number: int) -> str:
+    """Return the id of what is made of a batch.
+
+    It is that of the batch's first entry, digested: where entries were added to the session before a batch is repeated,
+    it grows at its end, and what is made of it takes the place of what was.
+    """
+    identity = "\0".join([*first.namespace, first.session_id, first.id])
+    return f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}-{number}"
+
+
+def _delete_surplus(backend: EpisodicBackend, first: EpisodicEntry, count: int) -> None:
+    """Delete what the same batch, read before by a process that was killed, has given beyond what it gives now."""
+    number = count
+    while backend.delete(Filter(ids=frozenset([_id_of(first, number)]), namespace=first.namespace, below=False)):
+        number += 1
+
+
+def _as_read(backend: EpisodicBackend, entries: Sequence[EpisodicEntry]) -> list[str]:
+    """Return the ids of those that still say what was read; one that was replaced meanwhile is to be read again."""
+    said = {entry.id: (entry.role, entry.content) for entry in entries}
+    ids = Filter(ids=frozenset(said), namespace=entries[0].namespace, below=False)
+    return [entry.id for entry in backend.scan(ids) if said[entry.id] == (entry.role, entry.content)]

@@ -94,6 +94,56 @@ def test_a_crash_before_the_mark_repeats_one_batch_and_doubles_nothing(
     assert facts(memory) == ["a0 a1 a2 a3 a4 a5"]
 
 
+class Fewer:
+    """Makes as many facts of a batch as it is told."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def consolidate(self, entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:
+        return [EpisodicEntry(entries[0].session_id, "fact", f"{n} of {self.count}") for n in range(self.count)]
+
+
+def test_a_repeated_batch_that_gives_less_leaves_nothing_over(
+    memory: EpisodicMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it gave before, and does not give again, is deleted."""
+    only = Filter(session_id="s-a")
+    with monkeypatch.context() as patch:
+        patch.setattr(memory._backend, "mark_processed", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            memory.consolidate(Fewer(4), where=only)
+    assert len(facts(memory)) == 4
+    memory.consolidate(Fewer(1), where=only)
+    assert facts(memory) == ["0 of 1"]
+    memory.add(turn("a9", hours=9))
+    memory.consolidate(Fewer(0), where=only)
+    assert facts(memory) == ["0 of 1"], "those of another batch stay"
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(memory: EpisodicMemory) -> None:
+    """Its new words were not read; and a consolidator that replaces what it reads does not go on for ever."""
+
+    class Replacing(Counting):
+        def __init__(self, names: list[str]) -> None:
+            super().__init__()
+            self.names = names
+
+        def consolidate(self, entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:
+            for name in self.names:
+                memory.add(turn(name, hours=int(name[1])).changed(content=f"{name} anew, {len(self.read)}"))
+            return super().consolidate(entries)
+
+    only = Filter(session_id="s-a")
+    assert memory.consolidate(Replacing(["a1"]), where=only, batch=5).read == 4
+    assert [one.content for one in memory.list_unprocessed(session_id="s-a")] == ["a1 anew, 1"]
+    memory.consolidate(Counting(), where=only)
+    assert memory.list_unprocessed(session_id="s-a") == []
+    memory.add(turn("a1", hours=1))
+    assert memory.consolidate(Replacing(["a1"]), where=only).read == 0
+    assert len(memory.list_unprocessed(session_id="s-a")) == 1
+
+
 def test_namespaces_are_not_mixed(memory: EpisodicMemory) -> None:
     """An entry of the same id and session below is another's: it is read apart, and its facts are its own's."""
     memory.add_many([turn("a0", hours=0, namespace=("x",)), turn("a0", hours=0, namespace=("x", "y"))])
