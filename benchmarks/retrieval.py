@@ -5,9 +5,11 @@ A set is a file of JSON Lines (.gz too), a folder of such files, or the file of 
     {"type": "entry", "conversation": "1", "id": "7", "session": "2", "role": "user", "content": "…", "timestamp": "…"}
     {"type": "question", "conversation": "1", "question": "…", "evidence": ["7"], "category": "…"}
 
-Each conversation is a memory of its own. A question counts with the share of its evidence among the k best; figures
-are means over questions, in percent. Whatever was chosen by looking at data was chosen on even conversations (the
-first, the third, …), so the odd ones are the judge. `timestamp` and `category` may be left out.
+A folder with a `questions.json` is one conversation, as `examples` is: entries as the library exports them, and
+questions with their evidence. Each conversation is a memory of its own. A question counts with the share of its
+evidence among the k best; figures are means over questions, in percent. Whatever was chosen by looking at data was
+chosen on even conversations (the first, the third, …), so the odd ones are the judge. `timestamp` and `category` may be
+left out.
 """
 
 from __future__ import annotations
@@ -104,7 +106,14 @@ class Answers:
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a set's file holds."""
+    """Yield what a set's file, or a conversation's folder, holds."""
+    if path.is_dir():
+        for file in sorted(path.glob("*.jsonl")):
+            yield from ({"type": "entry", "session": line["session_id"], **line} for line in rows(file))
+        yield from (
+            {"type": "question", "category": one["kind"], **one} for one in json.loads(_questions(path).read_text())
+        )
+        return
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8") as lines:
         if path.suffix == ".json":
@@ -179,10 +188,18 @@ def table(results: dict[str, dict[str, Any]], part: str) -> str:
     return "\n".join([head, ruled, *body])
 
 
+def _questions(folder: Path) -> Path:
+    return folder / "questions.json"
+
+
 def sets(paths: list[Path]) -> dict[str, Path]:
-    """Return the sets' files by name."""
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return {file.name.split(".")[0]: file for file in files if ".json" in file.suffixes or ".jsonl" in file.suffixes}
+    """Return the sets' files, and the folders that are one, by name."""
+    found = [
+        one
+        for path in paths
+        for one in (sorted(path.iterdir()) if path.is_dir() and not _questions(path).exists() else [path])
+    ]
+    return {one.name.split(".")[0]: one for one in found if one.is_dir() or {".json", ".jsonl"} & set(one.suffixes)}
 
 
 def main() -> None:

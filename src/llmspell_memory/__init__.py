@@ -27,7 +27,8 @@ from llmspell_memory.errors import (
 )
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.memory import EpisodicMemory
-from llmspell_memory.protocols import EmbeddingProvider, EpisodicBackend, VectorIndex
+from llmspell_memory.protocols import Consolidator, EmbeddingProvider, EpisodicBackend, Reranker, VectorIndex
+from llmspell_memory.retrieval import Consolidation, Context, Ranking
 from llmspell_memory.types import (
     EmbeddingSpace,
     EpisodicEntry,
@@ -35,6 +36,7 @@ from llmspell_memory.types import (
     ForgetReceipt,
     Hit,
     HNSWConfig,
+    KeywordConfig,
     MemoryStats,
     RetentionRule,
     SessionSummary,
@@ -50,6 +52,9 @@ __all__ = [
     "AsyncMemoryManager",
     "ClosedError",
     "ConfigError",
+    "Consolidation",
+    "Consolidator",
+    "Context",
     "CorruptDataError",
     "DefaultMemoryManager",
     "DimensionError",
@@ -67,11 +72,14 @@ __all__ = [
     "HNSWConfig",
     "Hit",
     "InputError",
+    "KeywordConfig",
     "MemoryConfig",
     "MemoryStats",
     "MissingDependencyError",
     "NotFoundError",
     "NotReadyError",
+    "Ranking",
+    "Reranker",
     "RetentionRule",
     "SchemaError",
     "SessionSummary",
