@@ -157,7 +157,7 @@ class AsyncEpisodicMemory:
         parts: bool = False,
         ranking: Ranking | None = None,
     ) -> list[Hit]:
-        """See `EpisodicMemory.search`; other tasks run while a reranker works."""
+        """See `EpisodicMemory.search`; other tasks run while a reranker or a reader of dates works."""
         began = perf_counter_ns()
         try:
             one = asked(
@@ -176,7 +176,7 @@ class AsyncEpisodicMemory:
             one = one.among(self._backend)
             vector = None if one.by_words_alone else await self._query_vector(one.sought, service)
             try:
-                if one.ranking is not None and one.ranking.reranker is not None:
+                if one.ranking is not None and (one.ranking.reranker or one.ranking.dates):
                     return await asyncio.to_thread(answered, one, vector, self._backend, service.space), vector
                 return answered(one, vector, self._backend, service.space), vector
             except SpaceChangedError:
