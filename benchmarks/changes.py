@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from bench import CORES
+from data import percentiles
 from engines import new_hnswlib
-from measure import K, Spent, Truth, on_one_thread, percentiles, recall, seconds, timed, truth_of
+from measure import K, Spent, Truth, on_one_thread, recall, seconds, timed, truth_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

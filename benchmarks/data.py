@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import ArrayLike
+
     from llmspell_memory.types import Matrix
 
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -74,7 +76,12 @@ def microseconds(work: Callable[[np.ndarray], object], queries: Matrix) -> dict[
         start = time.perf_counter_ns()
         work(query)
         spent.append((time.perf_counter_ns() - start) / 1_000)
-    return {f"p{share}": round(float(np.percentile(spent, share)), 1) for share in (50, 95, 99)}
+    return percentiles(spent)
+
+
+def percentiles(microseconds: ArrayLike) -> dict[str, float]:
+    """Return p50, p95 and p99, in what was given."""
+    return {f"p{share}": round(float(np.percentile(microseconds, share)), 1) for share in (50, 95, 99)}
 
 
 def machine() -> str:

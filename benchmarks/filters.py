@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from data import percentiles
 from engines import FaissHNSW, Hnswlib, best_of
-from measure import K, hits_of, on_one_thread, percentiles, timed
+from measure import K, hits_of, on_one_thread, timed
 
 from llmspell_memory.index import LabelSet
 

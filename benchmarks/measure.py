@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from data import percentiles
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -90,11 +91,6 @@ def timed(work: Callable[[Vector], object], queries: Sequence[Vector]) -> NDArra
         work(query)
         spent[place] = time.perf_counter_ns() - start
     return spent / 1_000
-
-
-def percentiles(microseconds: NDArray[np.float64]) -> dict[str, float]:
-    """Return p50, p95 and p99, in what was given."""
-    return {f"p{share}": round(float(np.percentile(microseconds, share)), 1) for share in (50, 95, 99)}
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -6,8 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
+from data import percentiles
 from engines import new_index
-from measure import K, on_one_thread, percentiles, seconds, timed
+from measure import K, on_one_thread, seconds, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
