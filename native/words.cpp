@@ -23,11 +23,6 @@ Words::Row Words::row_of(Label label) const {
     return live(row) ? row : kNone;
 }
 
-std::span<const Words::Held> Words::terms_of(Row row) const {
-    const Content &one = contents_.at(row >> kPageBits)[row & kPageMask];
-    return {one.terms, one.count};
-}
-
 // --- locks ----------------------------------------------------------------------------------------------------------
 
 std::shared_lock<std::shared_mutex> Words::reading() const {

@@ -129,7 +129,6 @@ class Words {
     struct Leading {
         float sum;
         Row row;
-        friend bool operator<(const Leading &a, const Leading &b) { return a.sum > b.sum; }
     };
 
     struct Scratch {
@@ -140,7 +139,7 @@ class Words {
         std::vector<Row> matching;          // rows that are let pass and have a term, where few are let pass
         std::vector<Met> met;               // terms of a row that are asked for
         std::vector<float> rest;
-        std::vector<Leading> leading;       // a heap, the least sum first
+        std::vector<Leading> leading;       // rows that lead; later on, those that are left and what they have at most
         std::vector<Hit> hits;              // a heap, the worst first
     };
 
@@ -157,7 +156,8 @@ class Words {
     Row row_of(Label label) const;  // kNone where it is not there
     Label label_of(Row row) const { return pages_[row >> kPageBits] << kPageBits | static_cast<Label>(row & kPageMask); }
     bool live(Row row) const { return (live_[row >> kPageBits] >> (row & kPageMask) & 1) != 0; }
-    std::span<const Held> terms_of(Row row) const;
+    const Content &content(Row row) const { return contents_.at(row >> kPageBits)[row & kPageMask]; }
+    std::span<const Held> terms_of(Row row) const { return {content(row).terms, content(row).count}; }
 
     // Calls `visit(term, times, first)` for each different one of a row's terms.
     template <class Visit>
@@ -275,7 +275,10 @@ class Words::Question {
     float score_row(Row row) const;
     float score_met(Row row, std::size_t count) const;  // of the first so many of `met`
     void open(const Asked &one);
+    template <class T, class Visit>
+    void for_each_row(std::span<const T> rows, Visit visit) const;
     float reached(std::size_t k, std::size_t opened) const;
+    void sift(std::size_t opened, float rest, float least);
     void rank(std::size_t k, std::vector<Hit> &hits);
 
     static constexpr std::size_t kRowSteps = 8;  // looking at a row costs as many as that, and one for each of its terms

@@ -14,6 +14,9 @@ namespace {
 
 constexpr std::size_t kAtOnce = 64;       // postings that are opened together
 constexpr std::size_t kRowsAhead = 8;     // rows asked for before they are needed
+constexpr std::size_t kSteps = 1024;      // that sums are told apart by
+constexpr std::size_t kLeaders = 2048;    // rows that are looked at for those that lead
+constexpr float kHopeless = 2.0F;         // what a sum grows by hardly ever, once half of all is counted
 constexpr float kRounding = 1.0F + 1e-4F; // sums of floats in another order differ by less
 
 // How much it counts that a term first comes at a place.
@@ -244,6 +247,19 @@ std::uint32_t Words::Question::length(Label label) const {
 
 // --- the best -------------------------------------------------------------------------------------------------------
 
+// Calls `visit(one)` for each of some rows, whose terms are in the cache by then.
+template <class T, class Visit>
+void Words::Question::for_each_row(std::span<const T> rows, Visit visit) const {
+    for (std::size_t i = 0; i < rows.size() + 2 * kRowsAhead; ++i) {
+        if (i < rows.size()) prefetch(&words_.content(rows[i].row));
+        if (i >= kRowsAhead && i - kRowsAhead < rows.size()) {
+            const auto terms = words_.terms_of(rows[i - kRowsAhead].row);
+            prefetch(terms.data(), terms.size_bytes());
+        }
+        if (i >= 2 * kRowsAhead) visit(rows[i - 2 * kRowsAhead]);
+    }
+}
+
 // Adds what the term gives to the sums of all rows that have it.
 void Words::Question::open(const Asked &one) {
     const Postings &list = words_.postings_[one.term];
@@ -283,19 +299,61 @@ void Words::Question::open(const Asked &one) {
     touched_ = count;
 }
 
-// A score that the k best rows have at least: that of the k-th of those that lead now, in full.
+// A score that the k best rows have at least: that of the k-th of those that lead now, in full. Who leads is told by
+// counting how many sums lie in each of many steps; only among rows that were met first, for these have the rarest terms.
 float Words::Question::reached(std::size_t k, std::size_t opened) const {
+    const float *const sums = scratch_->sums.data();
+    const auto touched = std::span(scratch_->touched).first(std::min(touched_, k + kLeaders));
+    const float rest = scratch_->rest[opened];
+    const float steps = static_cast<float>(kSteps) / (scratch_->rest[0] - rest);
+    const auto step_of = [&](Row row) {
+        return static_cast<std::size_t>(std::min(static_cast<std::int32_t>(sums[row] * steps), static_cast<std::int32_t>(kSteps - 1)));
+    };
+    std::array<std::uint32_t, kSteps> counts{};
+    for (const Row row : touched) ++counts[step_of(row)];
+    std::size_t step = kSteps;
+    for (std::size_t above = 0; above < k; above += counts[step]) --step;
+    const float sum = static_cast<float>(step) / steps / kRounding;
+    if (opened == asked_.size() || sum * kHopeless < rest) return sum;
     auto &leading = scratch_->leading;
     leading.clear();
-    const float *const sums = scratch_->sums.data();
-    for (const Row row : std::span(scratch_->touched).first(touched_)) {
-        if (leading.size() < k || sums[row] > leading.front().sum) keep_least(leading, Leading{sums[row], row}, k);
+    for (const Row row : touched) {
+        if (step_of(row) < step) continue;
+        leading.push_back({sums[row], row});
+        if (leading.size() == k) break;
     }
-    if (leading.size() < k) return 0.0F;
-    if (opened == asked_.size()) return leading.front().sum;
     float least = std::numeric_limits<float>::infinity();
-    for (const Leading &one : leading) least = std::min(least, score_row(one.row));
+    for_each_row(std::span<const Leading>(leading), [&](const Leading &one) { least = std::min(least, score_row(one.row)); });
     return least;
+}
+
+// Takes the sums back to nothing, and leaves those of the rows that can be among the best in `leading`: with what each can
+// have at most, given which of the terms that are not opened it has.
+void Words::Question::sift(std::size_t opened, float rest, float least) {
+    auto &left = scratch_->leading;
+    float *const sums = scratch_->sums.data();
+    const Row *const touched = scratch_->touched.data();
+    left.resize(touched_ + 1);
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < touched_; ++i) {
+        const float most = std::exchange(sums[touched[i]], 0.0F) + rest;
+        left[count] = {most, touched[i]};
+        count += static_cast<std::size_t>(!(most * kRounding < least));
+    }
+    // There is no telling who is left, so nothing branches on it.
+    for (const Asked &closed : std::span(asked_).subspan(opened)) {
+        const std::uint64_t *const bits = words_.postings_[closed.term].bits.get();
+        if (bits == nullptr) continue;
+        std::size_t kept = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const auto [most, row] = left[i];
+            const auto lacks = static_cast<float>(static_cast<std::int32_t>(~bits[row >> kPageBits] >> (row & kPageMask) & 1));
+            left[kept] = {most - lacks * closed.bound, row};
+            kept += static_cast<std::size_t>(!(left[kept].sum * kRounding < least));
+        }
+        count = kept;
+    }
+    left.resize(count);
 }
 
 void Words::Question::rank(std::size_t k, std::vector<Hit> &hits) {
@@ -305,7 +363,7 @@ void Words::Question::rank(std::size_t k, std::vector<Hit> &hits) {
         scratch.sums.resize(words_.room_ << kPageBits);
         scratch.touched.resize((words_.room_ << kPageBits) + 1);
     }
-    scratch.leading.reserve(std::min(k, rows));
+    scratch.leading.reserve(rows + 1);
     auto &rest = scratch.rest;  // what the terms from each one on can give a row at most
     rest.assign(asked_.size() + 1, 0.0F);
     for (std::size_t i = asked_.size(); i-- > 0;) rest[i] = rest[i + 1] + asked_[i].bound;
@@ -319,24 +377,19 @@ void Words::Question::rank(std::size_t k, std::vector<Hit> &hits) {
         }
         open(asked_[opened]);
     }
-    const std::span<const Asked> closed = std::span(asked_).subspan(opened);
-    for (const Row row : std::span(scratch.touched).first(touched_)) {
-        const float sum = std::exchange(scratch.sums[row], 0.0F);
-        if ((sum + rest[opened]) * kRounding < least) continue;
-        float score = sum;
-        if (!closed.empty()) {
-            float most = sum;
-            for (const Asked &one : closed) {
-                const std::uint64_t *const bits = words_.postings_[one.term].bits.get();
-                if (bits == nullptr || (bits[row >> kPageBits] >> (row & kPageMask) & 1) != 0) most += one.bound;
-            }
-            if (most * kRounding < least) continue;
-            score = score_row(row);
-        }
-        if (score < least) continue;
+    sift(opened, rest[opened], least);
+    const auto keep = [&](float score, Row row) {
+        if (score < least) return;
         keep_least(hits, Hit{-score, words_.label_of(row)}, k);
         if (hits.size() == k) least = std::max(least, -hits.front().distance);
+    };
+    if (opened == asked_.size()) {
+        for (const Leading &one : scratch.leading) keep(one.sum, one.row);
+        return;
     }
+    for_each_row(std::span<const Leading>(scratch.leading), [&](const Leading &one) {
+        if (!(one.sum * kRounding < least)) keep(score_row(one.row), one.row);
+    });
 }
 
 Ranked Words::Question::best(std::size_t k) {
