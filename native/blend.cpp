@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
-#include <tuple>
+#include <utility>
 
 #include "scratch.hpp"
 
@@ -25,14 +26,36 @@ constexpr float kLong = 1200.0F;
 constexpr double kUsualDeviation = 0.095;
 constexpr double kUsualWorth = 32.0;
 
+constexpr std::size_t kRowsAhead = 12;  // rows asked for before they are needed
+
 using Place = TurnTable::Place;
+
+constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
+
+// What an arm has found.
+struct Candidate {
+    Label label;
+    float similarity = kUnknown;
+    std::int32_t rank_by_meaning = 0;
+    std::int32_t rank_by_words = 0;
+};
+
+// Where a candidate sits: compared as one number, by session and place.
+struct Seat {
+    std::uint64_t place;
+    std::uint32_t candidate;
+    TurnTable::Id session() const { return static_cast<TurnTable::Id>(place >> 32); }
+    friend bool operator<(const Seat &a, const Seat &b) { return a.place < b.place; }
+};
 
 // A row that is scored, at a place of a session.
 struct Row {
     TurnTable::Id session;
     std::uint32_t at;
     Label label;
-    float similarity = std::numeric_limits<float>::quiet_NaN();
+    float length;
+    float worth;
+    float similarity = kUnknown;
     float coverage = 0.0F;
     float by_meaning = 0.0F;
     float by_words = 0.0F;
@@ -40,11 +63,17 @@ struct Row {
     std::int32_t rank_by_words = 0;
 
     float own() const { return by_meaning + by_words; }
-    // Of the same row, the one that an arm has found comes first.
-    friend bool operator<(const Row &a, const Row &b) {
-        return std::tuple(a.session, a.at, !a.rank_by_meaning) < std::tuple(b.session, b.at, !b.rank_by_meaning);
-    }
     bool beside(const Row &other, std::size_t distance) const { return session == other.session && at + distance == other.at; }
+};
+
+// A row and its score; the better one is the lesser, of equal ones that of the lesser label.
+struct Scored {
+    float score;
+    Label label;
+    std::size_t row;
+    friend bool operator<(const Scored &a, const Scored &b) {
+        return a.score != b.score ? a.score > b.score : a.label < b.label;
+    }
 };
 
 class Blender {
@@ -57,137 +86,162 @@ class Blender {
     }
 
     Blend best() {
+        find();
+        seat();
         gather();
         measure();
         return rank();
     }
 
   private:
-    bool allowed(Label label) const { return wanted_.among == nullptr || wanted_.among->contains(label); }
-
-    // The turns of a session that may be found.
-    std::span<const Place> session(TurnTable::Id id) {
-        const auto all = turns_.turns(id);
-        if (wanted_.among == nullptr) return all;
-        const auto held = std::lower_bound(sessions_.begin(), sessions_.end(), id, [](const auto &one, auto key) { return one.first < key; });
-        if (held != sessions_.end() && held->first == id) return held->second;
-        std::vector<Place> some;
-        std::copy_if(all.begin(), all.end(), std::back_inserter(some), [&](const Place &one) { return allowed(one.label); });
-        return sessions_.insert(held, {id, std::move(some)})->second;
-    }
-
-    // Adds the row and what stands around it.
-    void add(Label label, float similarity, std::int32_t by_meaning, std::int32_t by_words) {
-        if (!turns_.has(label)) return;
-        const auto id = turns_.session(label);
-        const auto places = session(id);
-        const auto found = std::lower_bound(places.begin(), places.end(), Place{turns_.happened(label), label});
-        const auto at = static_cast<std::size_t>(found - places.begin());
-        Row row{id, static_cast<std::uint32_t>(at), label};
-        row.similarity = similarity;
-        row.rank_by_meaning = by_meaning;
-        row.rank_by_words = by_words;
-        rows_.push_back(row);
-        if (wanted_.exact) return;
-        for (std::size_t near = at - std::min(at, kReach); near < std::min(places.size(), at + kReach + 1); ++near) {
-            if (near != at) rows_.push_back({id, static_cast<std::uint32_t>(near), places[near].label});
-        }
-    }
-
-    // Candidates: every row once, by session and place.
-    void gather() {
+    // What each arm finds; and where all are to be scored, all.
+    void find() {
         const std::size_t count = std::max(kCandidates, 2 * wanted_.k);
         if (wanted_.exact) {
             turns_.sample(std::numeric_limits<std::size_t>::max(), wanted_.among, labels_);
-            for (const Label label : labels_) add(label, std::numeric_limits<float>::quiet_NaN(), 0, 0);
+            for (const Label label : labels_) candidates_.push_back({label});
         }
         const auto route = wanted_.exact ? Route::exact : Route::cheapest;
         const Found near = index_.search(wanted_.vector, {count, std::max(wanted_.ef, count), wanted_.among, route});
-        for (std::size_t i = 0; i < near.labels.size(); ++i) {
-            add(near.labels[i], near.scores[i], static_cast<std::int32_t>(i + 1), 0);
-        }
         const Ranked said = question_.best(count);
-        for (std::size_t i = 0; i < said.labels.size(); ++i) {
-            add(said.labels[i], std::numeric_limits<float>::quiet_NaN(), 0, static_cast<std::int32_t>(i + 1));
+        candidates_.reserve(candidates_.size() + near.labels.size() + said.labels.size());
+        for (std::size_t i = 0; i < near.labels.size(); ++i) {
+            candidates_.push_back({near.labels[i], near.scores[i], static_cast<std::int32_t>(i + 1), 0});
         }
-        std::sort(rows_.begin(), rows_.end());
-        std::size_t kept = 0;
-        for (const Row &row : rows_) {
-            if (kept > 0 && rows_[kept - 1].beside(row, 0)) {
-                rows_[kept - 1].rank_by_words = std::max(rows_[kept - 1].rank_by_words, row.rank_by_words);
-            } else {
-                rows_[kept++] = row;
+        for (std::size_t i = 0; i < said.labels.size(); ++i) {
+            candidates_.push_back({said.labels[i], kUnknown, 0, static_cast<std::int32_t>(i + 1)});
+        }
+    }
+
+    // Where they sit among all rows of their sessions. Each look leads to the next, so they go in steps, one row's beside
+    // those of others.
+    void seat() {
+        const std::size_t count = candidates_.size();
+        for (const Candidate &one : candidates_) turns_.prefetch_row(one.label);
+        std::vector<TurnTable::Id> sessions(count, kNone);
+        seats_.reserve(count);
+        for (std::size_t i = 0; i < count + 2 * kRowsAhead; ++i) {
+            if (i < count && turns_.has(candidates_[i].label)) {
+                sessions[i] = turns_.session(candidates_[i].label);
+                turns_.prefetch_session(sessions[i]);
+            }
+            if (i >= kRowsAhead && i - kRowsAhead < count && sessions[i - kRowsAhead] != kNone) {
+                turns_.prefetch_turns(sessions[i - kRowsAhead]);
+            }
+            if (i < 2 * kRowsAhead) continue;
+            const std::size_t at = i - 2 * kRowsAhead;
+            if (sessions[at] == kNone) continue;
+            const auto places = turns_.turns(sessions[at]);
+            const Label label = candidates_[at].label;
+            const auto found = std::lower_bound(places.begin(), places.end(), Place{turns_.happened(label), label});
+            seats_.push_back({std::uint64_t{sessions[at]} << 32 | static_cast<std::uint64_t>(found - places.begin()),
+                              static_cast<std::uint32_t>(at)});
+        }
+        std::sort(seats_.begin(), seats_.end());
+    }
+
+    // Every candidate and what stands around it, once, by session and place among the rows that may be found.
+    void gather() {
+        rows_.reserve(seats_.size() * (wanted_.exact ? 1 : 2 * kReach + 1));
+        std::vector<Place> some;
+        for (std::size_t first = 0; first < seats_.size();) {
+            const TurnTable::Id session = seats_[first].session();
+            const auto all = turns_.turns(session);
+            auto places = all;
+            if (wanted_.among != nullptr) {
+                some.clear();
+                std::copy_if(all.begin(), all.end(), std::back_inserter(some), [&](const Place &one) { return wanted_.among->contains(one.label); });
+                places = some;
+            }
+            std::size_t next = 0;  // the place behind the last one gathered
+            for (; first < seats_.size() && seats_[first].session() == session; ++first) {
+                std::size_t at = static_cast<std::uint32_t>(seats_[first].place);
+                if (wanted_.among != nullptr) {
+                    at = static_cast<std::size_t>(std::lower_bound(places.begin(), places.end(), all[at]) - places.begin());
+                }
+                const std::size_t reach = wanted_.exact ? 0 : kReach;
+                const std::size_t end = std::min(places.size(), at + reach + 1);
+                for (next = std::max(next, at - std::min(at, reach)); next < end; ++next) {
+                    const Place &one = places[next];
+                    rows_.push_back({session, static_cast<std::uint32_t>(next), one.label, static_cast<float>(one.length), one.worth});
+                }
+                const Candidate &found = candidates_[seats_[first].candidate];
+                Row &row = rows_[rows_.size() - (next - at)];
+                if (!std::isnan(found.similarity)) row.similarity = found.similarity;
+                row.rank_by_meaning = std::max(row.rank_by_meaning, found.rank_by_meaning);
+                row.rank_by_words = std::max(row.rank_by_words, found.rank_by_words);
             }
         }
-        rows_.erase(rows_.begin() + static_cast<std::ptrdiff_t>(kept), rows_.end());
     }
 
     // What each row has of itself.
     void measure() {
-        scores_.clear();
-        labels_.clear();
+        turns_.sample(kSample, wanted_.among, labels_);
+        const std::size_t sampled = labels_.size();
         for (const Row &row : rows_) {
             if (std::isnan(row.similarity)) labels_.push_back(row.label);
         }
         scores_.resize(labels_.size());
-        index_.scores(wanted_.vector, labels_, std::numeric_limits<float>::quiet_NaN(), scores_.data());
-        const auto [mean, deviation] = usual();
-        const double mass = question_.mass();
-        const float of_words = mass > 0.0 ? kOfWords / static_cast<float>(std::sqrt(mass)) : 0.0F;
-        std::size_t next = 0;
+        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
+        const auto [mean, deviation] = usual(std::span(scores_).first(sampled));
+        std::size_t next = sampled;
         for (Row &row : rows_) {
             if (std::isnan(row.similarity)) row.similarity = scores_[next++];
-            row.coverage = question_.score_with_pairs(row.label);
+        }
+        std::erase_if(rows_, [](const Row &row) { return std::isnan(row.similarity); });  // it has no vector yet
+        labels_.clear();
+        for (const Row &row : rows_) labels_.push_back(row.label);
+        scores_.resize(labels_.size());
+        question_.scores_with_pairs(labels_, scores_.data());
+        const double mass = question_.mass();
+        const float of_words = mass > 0.0 ? kOfWords / static_cast<float>(std::sqrt(mass)) : 0.0F;
+        for (std::size_t i = 0; i < rows_.size(); ++i) {
+            Row &row = rows_[i];
+            row.coverage = scores_[i];
             row.by_meaning = (row.similarity - mean) / deviation;
             row.by_words = of_words * row.coverage;
         }
-        std::erase_if(rows_, [](const Row &row) { return std::isnan(row.similarity); });  // it has no vector yet
     }
 
     // Mean and deviation of the similarities of a sample.
-    std::pair<float, float> usual() {
-        std::vector<Label> sample;
-        turns_.sample(kSample, wanted_.among, sample);
-        std::vector<float> scores(sample.size());
-        index_.scores(wanted_.vector, sample, std::numeric_limits<float>::quiet_NaN(), scores.data());
-        std::erase_if(scores, [](float one) { return std::isnan(one); });
-        const auto count = static_cast<double>(scores.size());
-        if (scores.empty()) return {0.0F, 1.0F};
+    std::pair<float, float> usual(std::span<const float> sample) const {
+        double count = 0.0;
         double mean = 0.0;
-        for (const float one : scores) mean += one / count;
+        for (const float one : sample) count += std::isnan(one) ? 0.0 : 1.0;
+        if (count == 0.0) return {0.0F, 1.0F};
+        for (const float one : sample) mean += std::isnan(one) ? 0.0 : one / count;
         double squares = 0.0;
-        for (const float one : scores) squares += (one - mean) * (one - mean);
+        for (const float one : sample) squares += std::isnan(one) ? 0.0 : (one - mean) * (one - mean);
         const double known = index_.space().metric == Metric::cosine ? kUsualWorth : 0.0;
         const double variance = (squares + known * kUsualDeviation * kUsualDeviation) / (count + known);
         return {static_cast<float>(mean), variance > 0.0 ? static_cast<float>(std::sqrt(variance)) : 1.0F};
     }
 
-    Blend rank() {
-        std::vector<Hit> hits;
-        std::vector<Parts> parts(rows_.size());
+    Blend rank() const {
+        std::vector<Scored> best;
+        std::vector<float> of_session(rows_.size());
+        best.reserve(std::min(wanted_.k, rows_.size()));
         for (std::size_t first = 0; first < rows_.size();) {
             std::size_t end = first;
-            float best = -std::numeric_limits<float>::infinity();
-            for (; end < rows_.size() && rows_[end].session == rows_[first].session; ++end) best = std::max(best, rows_[end].own());
-            for (std::size_t i = first; i < end; ++i) {
-                parts[i] = parts_of(i, best);
-                const Parts &one = parts[i];
-                const float score = one.by_meaning + one.by_words + one.by_neighbours + one.by_session + one.by_role + one.by_worth;
-                keep_least(hits, Hit{-score, static_cast<Label>(i)}, wanted_.k);
+            float most = -std::numeric_limits<float>::infinity();
+            for (; end < rows_.size() && rows_[end].session == rows_[first].session; ++end) most = std::max(most, rows_[end].own());
+            for (; first < end; ++first) {
+                of_session[first] = most;
+                keep_least(best, Scored{sum(parts_of(first, most)), rows_[first].label, first}, wanted_.k);
             }
-            first = end;
         }
-        // Equal scores go by label, not by where the row stands here.
-        std::sort(hits.begin(), hits.end(), [&](const Hit &a, const Hit &b) {
-            return a.distance != b.distance ? a.distance < b.distance : rows_[a.label].label < rows_[b.label].label;
-        });
+        std::sort(best.begin(), best.end());
         Blend found;
-        for (const Hit &hit : hits) {
-            found.labels.push_back(rows_[hit.label].label);
-            found.scores.push_back(-hit.distance);
-            found.parts.push_back(parts[hit.label]);
+        for (const Scored &one : best) {
+            found.labels.push_back(one.label);
+            found.scores.push_back(one.score);
+            found.parts.push_back(parts_of(one.row, of_session[one.row]));
         }
         return found;
+    }
+
+    static float sum(const Parts &parts) {
+        return parts.by_meaning + parts.by_words + parts.by_neighbours + parts.by_session + parts.by_role + parts.by_worth;
     }
 
     Parts parts_of(std::size_t i, float best) const {
@@ -201,7 +255,7 @@ class Blender {
                 if (row.beside(rows_[j], distance)) beside += kBeside[distance - 1] * rows_[j].own();
             }
         }
-        const float length = static_cast<float>(turns_.length(row.label)) / kLong;
+        const float length = row.length / kLong;
         const bool named = std::any_of(named_.begin(), named_.end(), [&](auto id) { return turns_.has_fact(row.label, id); });
         return {row.similarity,
                 row.coverage,
@@ -210,7 +264,7 @@ class Blender {
                 beside / (1.0F + length * length),
                 kOfSession * best,
                 named ? kOfRole : 0.0F,
-                turns_.worth(row.label),
+                row.worth,
                 row.rank_by_meaning,
                 row.rank_by_words};
     }
@@ -220,8 +274,9 @@ class Blender {
     const Blended &wanted_;
     Words::Question question_;
     std::vector<TurnTable::Id> named_;
+    std::vector<Candidate> candidates_;
+    std::vector<Seat> seats_;
     std::vector<Row> rows_;
-    std::vector<std::pair<TurnTable::Id, std::vector<Place>>> sessions_;  // of those looked at, where a filter leaves some out
     std::vector<Label> labels_;
     std::vector<float> scores_;
 };

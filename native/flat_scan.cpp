@@ -40,8 +40,9 @@ void FlatIndex::scores(const float *query, std::span<const Label> labels, float 
     prepare_row(query, scratch.row);
     const auto lock = reading();
     auto &slots = scratch.fresh;
-    slots.clear();
-    for (const Label label : labels) slots.push_back(slots_.find(label));
+    slots.resize(labels.size());
+    for (const Label label : labels) slots_.prefetch(label);
+    for (std::size_t i = 0; i < labels.size(); ++i) slots[i] = slots_.find(labels[i]);
     for (std::size_t i = 0; i < slots.size(); ++i) {
         const std::size_t ahead = i + kRowsAhead;
         if (ahead < slots.size() && slots[ahead] != kNone) prefetch_row(slots[ahead]);

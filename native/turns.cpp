@@ -89,19 +89,28 @@ TurnTable::Id TurnTable::View::fact_named(std::string_view fact) const {
     return table_.find_term(table_.hash_of(Kind::fact, fact));
 }
 
+void TurnTable::View::prefetch_row(Label label) const {
+    const Sheet *const sheet = table_.sheets_.find(label >> kPageBits);
+    if (sheet == nullptr || sheet->page == nullptr) return;
+    prefetch(sheet->page.get());
+    prefetch(&sheet->page->sessions[static_cast<std::size_t>(label & kPageMask)]);
+    prefetch(&sheet->page->moments[kHappened][static_cast<std::size_t>(label & kPageMask)]);
+}
+
 void TurnTable::View::sample(std::size_t count, const LabelSet *among, std::vector<Label> &labels) const {
     labels.clear();
-    std::size_t rows = 0;
+    const Posting &all = table_.terms_[kRoot].rows;
     const auto for_each_page = [&](auto visit) {
-        for (std::size_t i = 0; i < table_.sheets_.size(); ++i) {
-            const Page *page = table_.sheets_.value(i).page.get();
-            if (page == nullptr) continue;
-            const Label number = table_.sheets_.number(i);
-            const std::uint64_t mask = among == nullptr ? page->live : page->live & among->mask(number);
+        for (std::size_t i = 0; i < all.masks().size(); ++i) {
+            const Label number = all.masks().number(i);
+            const std::uint64_t mask = all.masks().value(i) & (among == nullptr ? ~std::uint64_t{0} : among->mask(number));
             if (mask != 0) visit(number, mask);
         }
     };
-    for_each_page([&](Label, std::uint64_t mask) { rows += static_cast<std::size_t>(std::popcount(mask)); });
+    std::size_t rows = among == nullptr ? all.size() : 0;
+    if (among != nullptr) {
+        for_each_page([&](Label, std::uint64_t mask) { rows += static_cast<std::size_t>(std::popcount(mask)); });
+    }
     const std::size_t wanted = std::min(count, rows);
     std::size_t before = 0;
     for_each_page([&](Label number, std::uint64_t mask) {
@@ -218,7 +227,7 @@ void TurnTable::place(const Turn &turn, Links links) noexcept {
     for_each_term(links, [&](Id id) { terms_[id].rows.set(turn.label); });
     Session &session = sessions_[links.session];
     ++terms_[session.name_space].alone;
-    const Place place{turn.happened, turn.label};
+    const Place place{turn.happened, turn.label, turn.length, turn.worth};
     session.order.insert(std::upper_bound(session.order.begin(), session.order.end(), place), place);
     Sheet &sheet = *sheets_.find(turn.label >> kPageBits);
     Page &page = *sheet.page;
@@ -229,8 +238,6 @@ void TurnTable::place(const Turn &turn, Links links) noexcept {
     page.moments[kExpires][at] = turn.expires;
     page.sessions[at] = links.session;
     page.roles[at] = links.role;
-    page.lengths[at] = turn.length;
-    page.worths[at] = turn.worth;
     page.facts[at] = std::move(links.facts);
     measure(sheet);
     soonest_ = std::min(soonest_.load(), turn.expires);
@@ -262,8 +269,6 @@ TurnTable::Links TurnTable::take(Label label) noexcept {
     page.processed &= ~bit_of(label);
     for (Times &times : page.moments) times[at] = 0;
     page.sessions[at] = page.roles[at] = 0;
-    page.lengths[at] = 0;
-    page.worths[at] = 0.0F;
     page.facts[at] = {};
     measure(sheet);
     return links;

@@ -19,12 +19,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "chunked.hpp"
 #include "gate.hpp"
 #include "id_table.hpp"
+#include "kernels.hpp"
 #include "labels.hpp"
 #include "postings.hpp"
 #include "siphash.hpp"
@@ -77,11 +79,17 @@ class TurnTable {
   public:
     using Id = Slot;  // of a term or a session, for as long as a row has it
 
-    // A row's place in its session. Sessions are ordered by time, equal times by label.
+    // A row's place in its session, with what is asked of the rows beside another. Sessions are ordered by time, equal
+    // times by label.
     struct Place {
         Moment happened;
         Label label;
-        friend auto operator<=>(const Place &, const Place &) = default;
+        std::uint32_t length = 0;
+        float worth = 0.0F;
+        friend auto operator<=>(const Place &a, const Place &b) {
+            return std::tie(a.happened, a.label) <=> std::tie(b.happened, b.label);
+        }
+        friend bool operator==(const Place &a, const Place &b) { return a.happened == b.happened && a.label == b.label; }
     };
     struct Seat {
         std::span<const Place> session;  // all rows of the session
@@ -95,10 +103,12 @@ class TurnTable {
         bool has(Label label) const { return table_.page_of(label) != nullptr; }
         Id session(Label label) const { return table_.page_of(label)->sessions[label & kPageMask]; }
         Id role(Label label) const { return table_.page_of(label)->roles[label & kPageMask]; }
-        std::uint32_t length(Label label) const { return table_.page_of(label)->lengths[label & kPageMask]; }
-        float worth(Label label) const { return table_.page_of(label)->worths[label & kPageMask]; }
         Moment happened(Label label) const { return table_.page_of(label)->moments[kHappened][label & kPageMask]; }
         Seat seat(Label label) const { return table_.seat(label); }
+        // Asks for what `has`, `session` and `happened` look at, and for what `turns` does: its list, and then what is in it.
+        void prefetch_row(Label label) const;
+        void prefetch_session(Id session) const { prefetch(&table_.sessions_[session].order); }
+        void prefetch_turns(Id session) const { prefetch(turns(session).data(), std::min(kAhead, turns(session).size_bytes())); }
         // All rows of a session, in order.
         std::span<const Place> turns(Id session) const { return table_.sessions_[session].order; }
         // What `role` says of rows of this role; kNone where there is none. The same for a text of what is noted with rows.
@@ -113,6 +123,8 @@ class TurnTable {
 
       private:
         friend TurnTable;
+        static constexpr std::size_t kAhead = 256;  // bytes of a session that are asked for
+
         explicit View(const TurnTable &table) : table_(table), lock_(table.gate_.reading()) {}
 
         const TurnTable &table_;
@@ -166,8 +178,6 @@ class TurnTable {
         std::array<Times, kColumns> moments{};
         std::array<Id, kPageLabels> sessions{};
         std::array<Id, kPageLabels> roles{};
-        std::array<std::uint32_t, kPageLabels> lengths{};
-        std::array<float, kPageLabels> worths{};
         std::array<std::vector<Id>, kPageLabels> facts;
     };
     struct Sheet {

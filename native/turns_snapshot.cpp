@@ -87,8 +87,9 @@ void TurnTable::save(const std::filesystem::path &path, const std::vector<std::u
             labels.push_back((sheets_.number(i) << kPageBits) + static_cast<Label>(at));
             for (std::size_t column = 0; column < kColumns; ++column) moments[column].push_back(page->moments[column][at]);
             marks.push_back(page->processed >> at & 1);
-            lengths.push_back(page->lengths[at]);
-            worths.push_back(page->worths[at]);
+            const auto [turns, place] = seat(labels.back());
+            lengths.push_back(turns[place].length);
+            worths.push_back(turns[place].worth);
             row_sessions.push_back(sessions.number(session));
             row_roles.push_back(terms.number(page->roles[at]));
             fact_counts.push_back(static_cast<std::uint32_t>(page->facts[at].size()));

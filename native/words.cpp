@@ -23,18 +23,6 @@ Words::Row Words::row_of(Label label) const {
     return live(row) ? row : kNone;
 }
 
-// --- locks ----------------------------------------------------------------------------------------------------------
-
-std::shared_lock<std::shared_mutex> Words::reading() const {
-    const std::lock_guard pass(gate_);
-    return std::shared_lock(rows_lock_);
-}
-
-std::unique_lock<std::shared_mutex> Words::changing() {
-    const std::lock_guard pass(gate_);
-    return std::unique_lock(rows_lock_);
-}
-
 // --- room -----------------------------------------------------------------------------------------------------------
 
 void Words::drop_bits(Postings &list) noexcept {
@@ -194,8 +182,8 @@ void Words::clear(Row row) noexcept {
 }
 
 void Words::add(Label label, std::span<const std::string_view> terms) {
-    const std::lock_guard writer(write_);
-    const auto lock = changing();
+    const auto writer = gate_.writing();
+    const auto lock = gate_.changing();
     if (terms.size() > 0xFFFF'FFFF) throw std::length_error("a row holds at most 2^32 terms");
     const std::size_t capacity = Arena<Held>::capacity_for(terms.size());
     Held *const content = term_memory_.take(capacity);
@@ -240,8 +228,8 @@ void Words::add(Label label, std::span<const std::string_view> terms) {
 }
 
 bool Words::remove(Label label) {
-    const std::lock_guard writer(write_);
-    const auto lock = changing();
+    const auto writer = gate_.writing();
+    const auto lock = gate_.changing();
     const Row row = row_of(label);
     if (row == kNone) return false;
     const Content before = contents_.at(row >> kPageBits)[row & kPageMask];
@@ -304,25 +292,25 @@ void Words::close_gaps() noexcept {
 // --- figures and invariants -----------------------------------------------------------------------------------------
 
 std::size_t Words::size() const {
-    const auto lock = reading();
+    const auto lock = gate_.reading();
     return rows_;
 }
 
 std::size_t Words::terms() const {
-    const auto lock = reading();
+    const auto lock = gate_.reading();
     return vocabulary_.size();
 }
 
 std::size_t Words::memory_bytes() const {
     constexpr std::size_t kNode = 40;  // key, number, link, bucket and an allocation's header
-    const auto lock = reading();
+    const auto lock = gate_.reading();
     return vocabulary_.memory_bytes() + postings_.capacity() * sizeof(Postings) + posting_memory_.memory_bytes() +
            term_memory_.memory_bytes() + contents_.memory_bytes() + page_of_.size() * kNode +
            pages_.capacity() * sizeof(Label) + (1 + slices_.size() + bits_) * room_ * sizeof(std::uint64_t);
 }
 
 std::string Words::check() const {
-    const std::lock_guard writer(write_);
+    const auto writer = gate_.writing();
     std::vector<std::size_t> rows_with(postings_.size());
     std::size_t rows = 0;
     std::uint64_t length = 0;

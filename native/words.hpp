@@ -24,7 +24,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <span>
@@ -35,6 +34,7 @@
 
 #include "arena.hpp"
 #include "chunked.hpp"
+#include "gate.hpp"
 #include "kernels.hpp"
 #include "labels.hpp"
 #include "scratch.hpp"
@@ -131,6 +131,11 @@ class Words {
         Row row;
     };
 
+    struct Numbered {
+        Row row;
+        std::uint32_t number;
+    };
+
     struct Scratch {
         std::vector<std::uint32_t> number;  // of each term: one more than its number among those asked for, or 0
         std::vector<float> sums;            // of each row, so far; 0 where it has none of the terms
@@ -138,6 +143,7 @@ class Words {
         std::vector<std::uint64_t> allowed; // a bit for each row that the filter lets pass
         std::vector<Row> matching;          // rows that are let pass and have a term, where few are let pass
         std::vector<Met> met;               // terms of a row that are asked for
+        std::vector<Numbered> scored;       // rows whose scores are asked for
         std::vector<float> rest;
         std::vector<Leading> leading;       // rows that lead; later on, those that are left and what they have at most
         std::vector<Hit> hits;              // a heap, the worst first
@@ -171,8 +177,6 @@ class Words {
     }
 
     // changing
-    std::shared_lock<std::shared_mutex> reading() const;
-    std::unique_lock<std::shared_mutex> changing();
     std::uint32_t reach_page(Label page);
     void make_room(std::size_t pages);
     void reach_length(std::size_t length);
@@ -217,9 +221,7 @@ class Words {
     std::size_t bits_ = 0;                           // terms that have bits
     mutable Pool<Scratch> scratch_;
 
-    mutable std::mutex write_;          // one writer
-    mutable std::mutex gate_;           // a waiting writer holds back new readers, so that it cannot starve
-    mutable std::shared_mutex rows_lock_;  // shared while reading, exclusive while a row is changed
+    Gate gate_;
 };
 
 // Terms asked of the rows as they are at one moment: no row changes while a question lives, so it must not live long, nor
@@ -240,9 +242,9 @@ class Words::Question {
     // The score of one row, filtered out or not; 0 where it has none of the terms, or is not there.
     float score(Label label) const;
 
-    // The same by coverage, and 0.6 of the lesser idf, as early as it is, for each two terms that follow each other in the
+    // The same of many by coverage, and 0.6 of the lesser idf, as early as it is, for each two terms that follow each other in the
     // query and come within a few words of each other in the row, where they first do.
-    float score_with_pairs(Label label) const;
+    void scores_with_pairs(std::span<const Label> labels, float *scores) const;
 
     // How long a row is, in terms; 0 where it is not there.
     std::uint32_t length(Label label) const;
@@ -273,6 +275,7 @@ class Words::Question {
     float bound_of(const Asked &one) const;
     std::size_t meet(Row row) const;
     float score_row(Row row) const;
+    float score_row_with_pairs(Row row) const;
     float score_met(Row row, std::size_t count) const;  // of the first so many of `met`
     void open(const Asked &one);
     template <class T, class Visit>

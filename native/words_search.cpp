@@ -37,7 +37,7 @@ double idf(double rows, double df) { return std::log1p((rows - df + 0.5) / (df +
 }  // namespace
 
 Words::Question::Question(const Words &words, Measure measure)
-    : words_(words), measure_(measure), lock_(words.reading()), scratch_(words.scratch_.lend()) {}
+    : words_(words), measure_(measure), lock_(words.gate_.reading()), scratch_(words.scratch_.lend()) {}
 
 Words::Question::Question(const Words &words, std::span<const std::string_view> terms, const LabelSet *among, Measure measure)
     : Question(words, measure) {  // so that the destructor comes to what a failure leaves
@@ -223,10 +223,9 @@ float Words::Question::score(Label label) const {
     return row == kNone ? 0.0F : score_row(row);
 }
 
-float Words::Question::score_with_pairs(Label label) const {
-    const Row row = words_.row_of(label);
-    if (row == kNone) return 0.0F;
+float Words::Question::score_row_with_pairs(Row row) const {
     const std::size_t count = meet(row);
+    if (count == 0) return 0.0F;
     float sum = score_met(row, count);
     Met *const met = scratch_->met.data();
     const auto order = [&](const Met &one) { return asked_[one.number].order; };
@@ -240,13 +239,6 @@ float Words::Question::score_with_pairs(Label label) const {
     return sum;
 }
 
-std::uint32_t Words::Question::length(Label label) const {
-    const Row row = words_.row_of(label);
-    return row == kNone ? 0 : capped(words_.terms_of(row).size());
-}
-
-// --- the best -------------------------------------------------------------------------------------------------------
-
 // Calls `visit(one)` for each of some rows, whose terms are in the cache by then.
 template <class T, class Visit>
 void Words::Question::for_each_row(std::span<const T> rows, Visit visit) const {
@@ -259,6 +251,24 @@ void Words::Question::for_each_row(std::span<const T> rows, Visit visit) const {
         if (i >= 2 * kRowsAhead) visit(rows[i - 2 * kRowsAhead]);
     }
 }
+
+void Words::Question::scores_with_pairs(std::span<const Label> labels, float *scores) const {
+    auto &scored = scratch_->scored;
+    scored.clear();
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        scores[i] = 0.0F;
+        const Row row = words_.row_of(labels[i]);
+        if (row != kNone) scored.push_back({row, static_cast<std::uint32_t>(i)});
+    }
+    for_each_row(std::span<const Numbered>(scored), [&](const Numbered &one) { scores[one.number] = score_row_with_pairs(one.row); });
+}
+
+std::uint32_t Words::Question::length(Label label) const {
+    const Row row = words_.row_of(label);
+    return row == kNone ? 0 : capped(words_.terms_of(row).size());
+}
+
+// --- the best -------------------------------------------------------------------------------------------------------
 
 // Adds what the term gives to the sums of all rows that have it.
 void Words::Question::open(const Asked &one) {

@@ -26,7 +26,7 @@ void require(bool holds, const char *fault) {
 }  // namespace
 
 void Words::save(const std::filesystem::path &path, const std::vector<std::uint64_t> &note) const {
-    const std::lock_guard writer(write_);
+    const auto writer = gate_.writing();
     std::vector<std::uint64_t> settings{std::bit_cast<std::uint64_t>(settings_.k1), std::bit_cast<std::uint64_t>(settings_.b.value_or(kOfLengths))};
     settings.insert(settings.end(), note.begin(), note.end());
     // Terms are numbered anew, without gaps, in the order in which they are saved.

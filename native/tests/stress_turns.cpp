@@ -107,7 +107,7 @@ void require_seated(const TurnTable &table, const Rows &rows, Label label) {
         std::sort(order.begin(), order.end());
         const auto [session, at] = view.seat(label);
         require(session.size() == order.size() && session.size() == view.turns(view.session(label)).size(), "a whole session");
-        require(session[at].label == label && view.length(label) == held->second.length, "a row in its place");
+        require(session[at].label == label && session[at].length == held->second.length, "a row in its place");
         for (std::size_t i = 0; i < order.size(); ++i) require(session[i].label == std::get<1>(order[i]), "in order");
         require(view.role(label) == view.role_named(held->second.role), "roles by name");
         require(view.happened(label) == held->second.happened, "times");
