@@ -5,6 +5,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "scratch.hpp"
@@ -25,6 +26,10 @@ constexpr float kLong = 1200.0F;
 // The deviation of cosines that common models of embeddings have, and how many rows of a sample it is worth.
 constexpr double kUsualDeviation = 0.095;
 constexpr double kUsualWorth = 32.0;
+
+// Rows at least that are looked at again where similarities were estimated, and what a row's own score may be off by.
+constexpr std::size_t kAgain = 32;
+constexpr float kDoubt = 0.5F;
 
 constexpr std::size_t kRowsAhead = 12;  // rows asked for before they are needed
 
@@ -61,6 +66,7 @@ struct Row {
     float by_words = 0.0F;
     std::int32_t rank_by_meaning = 0;
     std::int32_t rank_by_words = 0;
+    bool estimated = false;  // what its similarity is
 
     float own() const { return by_meaning + by_words; }
     bool beside(const Row &other, std::size_t distance) const { return session == other.session && at + distance == other.at; }
@@ -174,19 +180,24 @@ class Blender {
         }
     }
 
-    // What each row has of itself.
+    // What each row has of itself. Similarities that no arm has found are estimated first, where that is quicker.
     void measure() {
-        turns_.sample(kSample, wanted_.among, labels_);
-        const std::size_t sampled = labels_.size();
-        for (const Row &row : rows_) {
-            if (std::isnan(row.similarity)) labels_.push_back(row.label);
+        std::tie(mean_, deviation_) = usual();
+        labels_.clear();
+        for (Row &row : rows_) {
+            row.estimated = std::isnan(row.similarity);
+            if (row.estimated) labels_.push_back(row.label);
         }
         scores_.resize(labels_.size());
-        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
-        const auto [mean, deviation] = usual(std::span(scores_).first(sampled));
-        std::size_t next = sampled;
+        if (wanted_.exact) {
+            index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
+        } else {
+            index_.estimated_scores(wanted_.vector, labels_, kUnknown, scores_.data());
+        }
+        std::size_t next = 0;
         for (Row &row : rows_) {
-            if (std::isnan(row.similarity)) row.similarity = scores_[next++];
+            if (row.estimated) row.similarity = scores_[next++];
+            row.estimated = row.estimated && !wanted_.exact;
         }
         std::erase_if(rows_, [](const Row &row) { return std::isnan(row.similarity); });  // it has no vector yet
         labels_.clear();
@@ -198,13 +209,49 @@ class Blender {
         for (std::size_t i = 0; i < rows_.size(); ++i) {
             Row &row = rows_[i];
             row.coverage = scores_[i];
-            row.by_meaning = (row.similarity - mean) / deviation;
             row.by_words = of_words * row.coverage;
+            row.by_meaning = by_meaning(row.similarity);
+        }
+    }
+
+    float by_meaning(float similarity) const { return (similarity - mean_) / deviation_; }
+
+    // Looks again at what was estimated of the best: at themselves, at the rows beside them, and at those that may be the
+    // best of their sessions.
+    void look_again(std::span<const Scored> best) {
+        std::vector<std::uint8_t> again(rows_.size());
+        for (const Scored &one : best) {
+            const std::size_t last = std::min(rows_.size() - 1, one.row + kReach);
+            for (std::size_t i = one.row - std::min(one.row, kReach); i <= last; ++i) again[i] = 1;
+            std::size_t first = one.row;
+            while (first > 0 && rows_[first - 1].session == rows_[one.row].session) --first;
+            for (std::size_t i = first; i < rows_.size() && rows_[i].session == rows_[first].session; ++i) {
+                if (rows_[i].own() > of_session_[i] - kDoubt) again[i] = 1;
+            }
+        }
+        labels_.clear();
+        for (std::size_t i = 0; i < rows_.size(); ++i) {
+            again[i] &= static_cast<std::uint8_t>(rows_[i].estimated);
+            if (again[i] != 0) labels_.push_back(rows_[i].label);
+        }
+        scores_.resize(labels_.size());
+        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
+        std::size_t next = 0;
+        for (std::size_t i = 0; i < rows_.size(); ++i) {
+            if (again[i] == 0) continue;
+            const float similarity = scores_[next++];
+            if (std::isnan(similarity)) continue;  // it has gone meanwhile
+            rows_[i].similarity = similarity;
+            rows_[i].by_meaning = by_meaning(similarity);
         }
     }
 
     // Mean and deviation of the similarities of a sample.
-    std::pair<float, float> usual(std::span<const float> sample) const {
+    std::pair<float, float> usual() {
+        turns_.sample(kSample, wanted_.among, labels_);
+        scores_.resize(labels_.size());
+        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
+        const std::span<const float> sample = scores_;
         double count = 0.0;
         double mean = 0.0;
         for (const float one : sample) count += std::isnan(one) ? 0.0 : 1.0;
@@ -217,34 +264,50 @@ class Blender {
         return {static_cast<float>(mean), variance > 0.0 ? static_cast<float>(std::sqrt(variance)) : 1.0F};
     }
 
-    Blend rank() const {
-        std::vector<Scored> best;
-        std::vector<float> of_session(rows_.size());
-        best.reserve(std::min(wanted_.k, rows_.size()));
-        for (std::size_t first = 0; first < rows_.size();) {
-            std::size_t end = first;
-            float most = -std::numeric_limits<float>::infinity();
-            for (; end < rows_.size() && rows_[end].session == rows_[first].session; ++end) most = std::max(most, rows_[end].own());
-            for (; first < end; ++first) {
-                of_session[first] = most;
-                keep_least(best, Scored{sum(parts_of(first, most)), rows_[first].label, first}, wanted_.k);
-            }
+    // Of more rows than are wanted, estimated as they are, those are the best that are so when looked at again.
+    Blend rank() {
+        std::vector<Scored> best = best_of(wanted_.exact ? wanted_.k : std::max(kAgain, 2 * wanted_.k));
+        if (!wanted_.exact) {
+            look_again(best);
+            find_best_of_sessions();
+            for (Scored &one : best) one.score = sum(parts_of(one.row));
         }
         std::sort(best.begin(), best.end());
+        best.resize(std::min(best.size(), wanted_.k));
         Blend found;
         for (const Scored &one : best) {
             found.labels.push_back(one.label);
             found.scores.push_back(one.score);
-            found.parts.push_back(parts_of(one.row, of_session[one.row]));
+            found.parts.push_back(parts_of(one.row));
         }
         return found;
+    }
+
+    std::vector<Scored> best_of(std::size_t k) {
+        find_best_of_sessions();
+        std::vector<Scored> best;
+        best.reserve(std::min(k, rows_.size()));
+        for (std::size_t i = 0; i < rows_.size(); ++i) {
+            keep_least(best, Scored{sum(parts_of(i)), rows_[i].label, i}, k);
+        }
+        return best;
+    }
+
+    void find_best_of_sessions() {
+        of_session_.resize(rows_.size());
+        for (std::size_t first = 0; first < rows_.size();) {
+            std::size_t end = first;
+            float best = -std::numeric_limits<float>::infinity();
+            for (; end < rows_.size() && rows_[end].session == rows_[first].session; ++end) best = std::max(best, rows_[end].own());
+            for (; first < end; ++first) of_session_[first] = best;
+        }
     }
 
     static float sum(const Parts &parts) {
         return parts.by_meaning + parts.by_words + parts.by_neighbours + parts.by_session + parts.by_role + parts.by_worth;
     }
 
-    Parts parts_of(std::size_t i, float best) const {
+    Parts parts_of(std::size_t i) const {
         const Row &row = rows_[i];
         float beside = 0.0F;
         for (std::size_t distance = 1; distance <= kReach; ++distance) {
@@ -262,7 +325,7 @@ class Blender {
                 row.by_meaning,
                 row.by_words,
                 beside / (1.0F + length * length),
-                kOfSession * best,
+                kOfSession * of_session_[i],
                 named ? kOfRole : 0.0F,
                 row.worth,
                 row.rank_by_meaning,
@@ -277,6 +340,9 @@ class Blender {
     std::vector<Candidate> candidates_;
     std::vector<Seat> seats_;
     std::vector<Row> rows_;
+    std::vector<float> of_session_;  // of each row: the best that a row of its session has of itself
+    float mean_ = 0.0F;
+    float deviation_ = 1.0F;
     std::vector<Label> labels_;
     std::vector<float> scores_;
 };
