@@ -7,11 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include "pages.hpp"
 
 namespace llmspell {
 
@@ -47,10 +48,7 @@ class Arena {
             return array;
         }
         if (left_ < capacity) {
-            pieces_.reserve(pieces_.size() + 1);
-            pieces_.push_back(std::make_unique<T[]>(kPiece));
-            next_ = pieces_.back().get();
-            left_ = kPiece;
+            take_piece();
         }
         T *const array = next_;
         next_ += capacity;
@@ -70,7 +68,7 @@ class Arena {
         }
     }
 
-    std::size_t memory_bytes() const { return pieces_.size() * kPiece * sizeof(T) + alone_bytes_; }
+    std::size_t memory_bytes() const { return piece_bytes_ + alone_bytes_; }
 
   private:
     struct alignas(std::max_align_t) Alone {
@@ -78,12 +76,23 @@ class Arena {
         Alone *next;
     };
 
-    static constexpr std::size_t kPiece = std::size_t{1} << 15;    // values
+    static constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
     static constexpr std::size_t kLargest = std::size_t{1} << 11;  // values of an array that lies in a piece
     static constexpr std::size_t kClasses = 2 * (std::bit_width(kLargest) + 1);
 
     static std::size_t class_of(std::size_t capacity) {
         return 2 * static_cast<std::size_t>(std::bit_width(capacity)) + (std::has_single_bit(capacity) ? 0 : 1);
+    }
+
+    // The first few pieces are small, later ones whole huge pages.
+    void take_piece() {
+        const std::size_t bytes = piece_bytes_ < kHugePage ? kPieceBytes : kHugePage;
+        pieces_.reserve(pieces_.size() + 1);
+        pieces_.push_back(take_pages(bytes));
+        std::memset(pieces_.back().get(), 0, bytes);
+        piece_bytes_ += bytes;
+        next_ = reinterpret_cast<T *>(pieces_.back().get());
+        left_ = bytes / sizeof(T);
     }
 
     T *take_alone(std::size_t capacity) {
@@ -106,7 +115,8 @@ class Arena {
         ::operator delete(alone);
     }
 
-    std::vector<std::unique_ptr<T[]>> pieces_;
+    std::vector<Pages> pieces_;
+    std::size_t piece_bytes_ = 0;
     T *next_ = nullptr;     // what is left of the last piece,
     std::size_t left_ = 0;  // in values
     std::array<T *, kClasses> idle_{};

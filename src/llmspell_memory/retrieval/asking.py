@@ -41,6 +41,8 @@ class Asked(NamedTuple):
         if self.mode != "hybrid":
             return self
         roles = named_roles(self.text, self.where, backend)
+        if not roles:
+            return self
         return self._replace(sought=without_names(self.text, roles), roles=roles)
 
     @property
