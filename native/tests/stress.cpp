@@ -284,4 +284,8 @@ int main() {
     std::puts("the graph holds");
     stress_turns();
     std::puts("the table of turns holds");
+    stress_words();
+    std::puts("the words hold");
+    stress_blend();
+    std::puts("their blend holds");
 }

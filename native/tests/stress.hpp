@@ -11,3 +11,5 @@ void require(bool condition, const std::string &what);
 
 // The parts beside the graph.
 void stress_turns();
+void stress_words();
+void stress_blend();

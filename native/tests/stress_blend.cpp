@@ -1,0 +1,272 @@
+// Ranking by everything over rows that come and go, against the formula over rows kept plainly.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <map>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "blend.hpp"
+#include "hnsw.hpp"
+#include "stress.hpp"
+
+namespace {
+
+using llmspell::Blend;
+using llmspell::Blended;
+using llmspell::HNSW;
+using llmspell::Label;
+using llmspell::LabelSet;
+using llmspell::Measure;
+using llmspell::Parts;
+using llmspell::Turn;
+using llmspell::TurnTable;
+using llmspell::Words;
+
+constexpr std::size_t kDimensions = 80;  // so many that there are codes to estimate by
+constexpr const char *kNames[] = {"Ada", "Tom", "Bo"};
+
+struct Entry {
+    std::vector<float> vector;
+    std::vector<std::string> terms;
+    std::string session;
+    const char *fact;
+    llmspell::Moment happened;
+    std::uint32_t length;
+    float worth;
+};
+
+using Rows = std::map<Label, Entry>;
+
+std::vector<float> vector_of(std::mt19937 &random) {
+    std::normal_distribution<float> normal;
+    std::vector<float> values(kDimensions);
+    for (float &value : values) value = normal(random) + 0.3F;
+    return values;
+}
+
+Entry entry_of(std::mt19937 &random) {
+    Entry entry;
+    entry.vector = vector_of(random);
+    entry.terms.resize(random() % 12);
+    for (std::string &term : entry.terms) term = "term " + std::to_string(random() % (1 + random() % 40));
+    entry.session = "session " + std::to_string(random() % 40);
+    entry.fact = kNames[random() % 3];
+    entry.happened = static_cast<llmspell::Moment>(random() % 50);
+    entry.length = static_cast<std::uint32_t>(random() % 2000);
+    entry.worth = static_cast<float>(random() % 64) / 16.0F;
+    return entry;
+}
+
+// The three that are searched together.
+struct Store {
+    HNSW index{{kDimensions, llmspell::Metric::cosine}, {8, 40, 7}};
+    Words words{{}};
+    TurnTable turns;
+
+    void put(Label label, const Entry &entry) {
+        Turn turn;
+        turn.label = label;
+        turn.session = entry.session;
+        turn.role = entry.fact;
+        turn.happened = entry.happened;
+        turn.facts = {entry.fact};
+        turn.length = entry.length;
+        turn.worth = entry.worth;
+        turns.put(turn);
+        words.add(label, std::vector<std::string_view>(entry.terms.begin(), entry.terms.end()));
+        index.add(&label, entry.vector.data(), 1);
+    }
+    bool remove(Label label) {
+        index.remove(label);
+        words.remove(label);
+        return turns.remove(label);
+    }
+};
+
+// What is asked, with what holds it.
+struct Asked {
+    std::vector<float> vector;
+    std::vector<std::string> terms;
+    std::vector<std::string_view> views;
+    std::vector<std::string_view> named;
+    Blended wanted;
+
+    Asked(std::mt19937 &random, const LabelSet *among, std::size_t k) : vector(vector_of(random)) {
+        terms.resize(random() % 6);
+        for (std::string &term : terms) term = "term " + std::to_string(random() % 40);
+        views.assign(terms.begin(), terms.end());
+        if (random() % 2 == 0) named.push_back(kNames[random() % 3]);
+        wanted.vector = vector.data();
+        wanted.terms = views;
+        wanted.named = named;
+        wanted.k = k;
+        wanted.ef = 60;
+        wanted.among = among;
+    }
+    Asked(const Asked &) = delete;
+    Asked &operator=(const Asked &) = delete;
+};
+
+float cosine(const std::vector<float> &a, const std::vector<float> &b) {
+    double product = 0.0;
+    double own = 0.0;
+    double other = 0.0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        product += static_cast<double>(a[i]) * b[i];
+        own += static_cast<double>(a[i]) * a[i];
+        other += static_cast<double>(b[i]) * b[i];
+    }
+    return static_cast<float>(product / std::sqrt(own * other));
+}
+
+bool near(float a, float b) { return std::fabs(a - b) <= 2e-3F; }
+
+// The formula, over every row that passes.
+std::map<Label, float> by_formula(const Store &store, const Rows &rows, const Asked &asked) {
+    struct One {
+        Label label;
+        const Entry *entry;
+        float similarity;
+        float own;
+    };
+    std::vector<One> all;
+    std::vector<Label> labels;
+    for (const auto &[label, entry] : rows) {
+        if (asked.wanted.among != nullptr && !asked.wanted.among->contains(label)) continue;
+        all.push_back({label, &entry, cosine(entry.vector, asked.vector), 0.0F});
+        labels.push_back(label);
+    }
+    const std::size_t count = std::min<std::size_t>(128, all.size());
+    double mean = 0.0;
+    double squares = 0.0;
+    for (std::size_t i = 0; i < count; ++i) mean += all[i * all.size() / count].similarity / static_cast<double>(count);
+    for (std::size_t i = 0; i < count; ++i) squares += std::pow(all[i * all.size() / count].similarity - mean, 2.0);
+    const double deviation = std::sqrt((squares + 32.0 * 0.095 * 0.095) / (static_cast<double>(count) + 32.0));
+    const Words::Question question(store.words, asked.views, asked.wanted.among, Measure::coverage);
+    std::vector<float> covered(labels.size());
+    question.scores_with_pairs(labels, covered.data());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const double words = question.mass() > 0.0 ? 2.2 * covered[i] / std::sqrt(question.mass()) : 0.0;
+        all[i].own = static_cast<float>((all[i].similarity - mean) / deviation + words);
+    }
+    std::map<std::string, std::vector<const One *>> sessions;
+    for (const One &one : all) sessions[one.entry->session].push_back(&one);
+    std::map<Label, float> scores;
+    for (auto &[name, turns] : sessions) {
+        std::sort(turns.begin(), turns.end(), [](const One *a, const One *b) {
+            return std::pair(a->entry->happened, a->label) < std::pair(b->entry->happened, b->label);
+        });
+        float best = turns.front()->own;
+        for (const One *one : turns) best = std::max(best, one->own);
+        for (std::size_t i = 0; i < turns.size(); ++i) {
+            const auto at = [&](std::size_t place) { return place < turns.size() ? turns[place]->own : 0.0F; };
+            const float beside = 0.3F * (at(i - 1) + at(i + 1)) + 0.2F * (at(i - 2) + at(i + 2));
+            const Entry &entry = *turns[i]->entry;
+            const float length = static_cast<float>(entry.length) / 1200.0F;
+            const bool named = !asked.named.empty() && asked.named.front() == entry.fact;
+            scores[turns[i]->label] = turns[i]->own + beside / (1.0F + length * length) + best + (named ? 2.0F : 0.0F) + entry.worth;
+        }
+    }
+    return scores;
+}
+
+void require_in_order(const Blend &found) {
+    for (std::size_t i = 0; i < found.labels.size(); ++i) {
+        const Parts &one = found.parts[i];
+        const float sum = one.by_meaning + one.by_words + one.by_neighbours + one.by_session + one.by_role + one.by_worth;
+        require(std::isfinite(sum) && near(sum, found.scores[i]), "parts add up");
+        if (i == 0) continue;
+        const bool equal = found.scores[i] == found.scores[i - 1];
+        require(equal ? found.labels[i - 1] < found.labels[i] : found.scores[i] < found.scores[i - 1], "best first, then by label");
+    }
+}
+
+void require_answers(const Store &store, const Rows &rows, std::mt19937 &random) {
+    std::vector<Label> some;
+    for (Label label = 0; label < 600; ++label) {
+        if (random() % 3 != 0) some.push_back(label);
+    }
+    const LabelSet set(some.data(), some.size());
+    Asked asked(random, random() % 2 == 0 ? &set : nullptr, 1 + random() % 30);
+    const auto expected = by_formula(store, rows, asked);
+    std::vector<float> best;
+    for (const auto &[label, score] : expected) best.push_back(score);
+    std::sort(best.rbegin(), best.rend());
+
+    asked.wanted.exact = true;
+    const Blend exact = blend(store.index, store.words, store.turns, asked.wanted);
+    require(exact.labels.size() == std::min(asked.wanted.k, expected.size()), "as many as are wanted, or as there are");
+    require_in_order(exact);
+    for (std::size_t i = 0; i < exact.labels.size(); ++i) {
+        require(near(exact.scores[i], best[i]) && near(exact.scores[i], expected.at(exact.labels[i])), "the best by the formula");
+    }
+
+    // Of the same rows at least one in two is found by candidates, and what is known of a row itself is the same.
+    asked.wanted.exact = false;
+    const Blend found = blend(store.index, store.words, store.turns, asked.wanted);
+    require(found.labels.size() == exact.labels.size(), "as many");
+    require_in_order(found);
+    std::size_t shared = 0;
+    for (std::size_t i = 0; i < found.labels.size(); ++i) {
+        const Entry &entry = rows.at(found.labels[i]);
+        require(near(found.parts[i].similarity, cosine(entry.vector, asked.vector)), "no estimate is left");
+        require(found.parts[i].by_worth == entry.worth, "worth");
+        const auto same = std::find(exact.labels.begin(), exact.labels.end(), found.labels[i]);
+        if (same == exact.labels.end()) continue;
+        ++shared;
+        require(found.parts[i].coverage == exact.parts[static_cast<std::size_t>(same - exact.labels.begin())].coverage, "coverage");
+    }
+    require(2 * shared >= found.labels.size(), "most of the best");
+}
+
+void random_work() {
+    Store store;
+    Rows rows;
+    std::mt19937 random(1);
+    for (int step = 0; step < 1500; ++step) {
+        const auto label = static_cast<Label>(random() % 600);
+        if (random() % 4 != 0) {
+            const Entry entry = entry_of(random);
+            store.put(label, entry);
+            rows.insert_or_assign(label, entry);
+        } else {
+            require(store.remove(label) == (rows.erase(label) == 1), "what was there is removed");
+        }
+        if (step % 10 == 0) require_answers(store, rows, random);
+    }
+}
+
+void readers_beside_a_writer() {
+    Store store;
+    std::mt19937 random(2);
+    for (Label label = 0; label < 300; ++label) store.put(label, entry_of(random));
+    std::atomic<bool> done{false};
+    std::vector<std::thread> readers;
+    for (unsigned seed = 0; seed < 3; ++seed) {
+        readers.emplace_back([&, seed] {
+            std::mt19937 own(seed);
+            while (!done) {
+                const Asked asked(own, nullptr, 10);
+                const Blend found = blend(store.index, store.words, store.turns, asked.wanted);
+                require(found.labels.size() == 10, "enough");
+                require_in_order(found);
+            }
+        });
+    }
+    for (int step = 0; step < 300; ++step) {
+        store.put(static_cast<Label>(random() % 600), entry_of(random));
+        if (step % 3 == 0) store.remove(static_cast<Label>(300 + random() % 300));
+    }
+    done = true;
+    for (std::thread &reader : readers) reader.join();
+}
+
+}  // namespace
+
+void stress_blend() {
+    random_work();
+    readers_beside_a_writer();
+}
