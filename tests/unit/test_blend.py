@@ -158,13 +158,14 @@ def test_scores_are_those_of_the_formula(memory: DefaultMemoryManager, text: str
         assert (hit.parts["role"].share > 0) == (hit.entry.role.casefold() in roles)
 
 
+@pytest.mark.parametrize("dimensions", [64, 256])
 @pytest.mark.parametrize(
     "where",
     [Filter(role="Ada"), Filter(session_id="s7"), Filter(since=NOON + timedelta(minutes=300)), Filter(role="nobody")],
 )
-def test_a_filter_leaves_the_scores_of_a_memory_of_these_alone(where: Filter) -> None:
+def test_a_filter_leaves_the_scores_of_a_memory_of_these_alone(where: Filter, dimensions: int) -> None:
     """Of what is filtered out nothing is to be learned from scores, by words or by everything."""
-    service = EmbeddingService(HashingProvider(64))
+    service = EmbeddingService(HashingProvider(dimensions))
     with (
         DefaultMemoryManager.new_in_memory_with_embeddings(service) as everything,
         DefaultMemoryManager.new_in_memory_with_embeddings(service) as alone,
@@ -177,6 +178,22 @@ def test_a_filter_leaves_the_scores_of_a_memory_of_these_alone(where: Filter) ->
                 ours = alone.episodic.search(text, 12, mode=mode)
                 assert [(hit.entry.id, hit.score) for hit in theirs] == [(hit.entry.id, hit.score) for hit in ours]
                 assert len(ours) == (12 if mode == "hybrid" else len(ours)) or where.role == "nobody"
+
+
+@pytest.mark.parametrize("dimensions", [64, 256])
+def test_equal_scores_are_ordered_and_cut_by_label(dimensions: int) -> None:
+    """Wherever their sessions stand: the last of these takes the place of one that is gone, before all others."""
+    service = EmbeddingService(HashingProvider(dimensions))
+    with DefaultMemoryManager.new_in_memory_with_embeddings(service) as memory:
+        memory.episodic.add(EpisodicEntry("gone", "Ada", "a kettle", id="gone"))
+        names = [f"e{number:02}" for number in range(40)]
+        memory.episodic.add_many(EpisodicEntry(name, "Ada", "a copper kettle", id=name) for name in names)
+        memory.episodic.delete(Filter(ids=frozenset(["gone"])))
+        memory.episodic.add(EpisodicEntry("late", "Ada", "a copper kettle", id="late"))
+        for k in (1, 5, 40):
+            hits = memory.episodic.search("the kettle of copper", k, mode="hybrid")
+            assert [hit.entry.id for hit in hits] == names[:k]
+            assert len({hit.score for hit in hits}) == 1
 
 
 def test_what_words_alone_find_comes_up(memory: DefaultMemoryManager) -> None:

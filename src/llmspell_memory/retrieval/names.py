@@ -25,9 +25,7 @@ _SELDOM_NAMES: Final = frozenset("will may can mark art grace hope joy rose sue 
 def named_roles(text: str, where: Filter, backend: EpisodicBackend) -> tuple[str, ...]:
     """Return the words of `text` that name the role of some entry that matches, such as "Ada"."""
     words = {
-        name
-        for word in _WORD.findall(text)
-        if (name := word.casefold()) not in _NOBODY and word not in _SELDOM_NAMES
+        name for word in _WORD.findall(text) if (name := word.casefold()) not in _NOBODY and word not in _SELDOM_NAMES
     }
     return tuple(sorted(backend.named_roles(words, where)))
 

@@ -204,7 +204,7 @@ def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.fixture
 def memory() -> Iterator[EpisodicMemory]:
-    config = MemoryConfig(service=EmbeddingService(HashingProvider(64)), search_mode="semantic")
+    config = MemoryConfig(service=EmbeddingService(HashingProvider(64)))
     with DefaultMemoryManager.with_config(config) as manager:
         manager.episodic.add_many(
             EpisodicEntry(
@@ -219,7 +219,7 @@ def test_a_search_without_a_ranking_is_as_before(memory: EpisodicMemory) -> None
     """A ranking in which nothing is asked for changes nothing either."""
     plain = memory.search("dog far", 20)
     assert memory.search("dog far", 20, ranking=Ranking()) == plain
-    assert memory.search("dog far", 20, mode="semantic") == plain
+    assert memory.search("dog far", 20, mode="hybrid") == plain
 
 
 def test_no_ranking_lets_in_what_the_filter_excludes(memory: EpisodicMemory) -> None:
@@ -240,7 +240,8 @@ def test_a_pool_grows_until_there_are_enough_different_ones(memory: EpisodicMemo
 
 def test_recent_entries_come_first_among_equals(memory: EpisodicMemory) -> None:
     """Entries of equal words are found by age; what was known at a moment is measured from that moment."""
-    hits = memory.search("The dog ran today", 3, ranking=Ranking(half_life=10 * DAY, now=NOW))
+    ranking = Ranking(half_life=10 * DAY, now=NOW)
+    hits = memory.search("The dog ran today", 3, mode="semantic", ranking=ranking)
     assert [one.entry.id for one in hits] == ["n00", "n07", "n14"]
 
 
