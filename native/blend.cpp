@@ -123,25 +123,26 @@ class Blender {
     // those of others.
     void seat() {
         const std::size_t count = candidates_.size();
-        for (const Candidate &one : candidates_) turns_.prefetch_row(one.label);
-        std::vector<TurnTable::Id> sessions(count, kNone);
+        std::vector<std::pair<TurnTable::Id, Place>> places(count, {kNone, Place{}});
         seats_.reserve(count);
-        for (std::size_t i = 0; i < count + 2 * kRowsAhead; ++i) {
-            if (i < count && turns_.has(candidates_[i].label)) {
-                sessions[i] = turns_.session(candidates_[i].label);
-                turns_.prefetch_session(sessions[i]);
+        for (std::size_t i = 0; i < count + 3 * kRowsAhead; ++i) {
+            if (i < count) turns_.prefetch_row(candidates_[i].label);
+            if (const std::size_t at = i - kRowsAhead; i >= kRowsAhead && at < count) {
+                if (const auto found = turns_.find(candidates_[at].label)) {
+                    places[at] = *found;
+                    turns_.prefetch_session(places[at].first);
+                }
             }
-            if (i >= kRowsAhead && i - kRowsAhead < count && sessions[i - kRowsAhead] != kNone) {
-                turns_.prefetch_turns(sessions[i - kRowsAhead]);
+            if (const std::size_t at = i - 2 * kRowsAhead; i >= 2 * kRowsAhead && at < count) {
+                if (places[at].first != kNone) turns_.prefetch_turns(places[at].first);
             }
-            if (i < 2 * kRowsAhead) continue;
-            const std::size_t at = i - 2 * kRowsAhead;
-            if (sessions[at] == kNone) continue;
-            const auto places = turns_.turns(sessions[at]);
-            const Label label = candidates_[at].label;
-            const auto found = std::lower_bound(places.begin(), places.end(), Place{turns_.happened(label), label});
-            seats_.push_back({std::uint64_t{sessions[at]} << 32 | static_cast<std::uint64_t>(found - places.begin()),
-                              static_cast<std::uint32_t>(at)});
+            if (i < 3 * kRowsAhead) continue;
+            const std::size_t at = i - 3 * kRowsAhead;
+            const auto [session, place] = places[at];
+            if (session == kNone) continue;
+            const auto turns = turns_.turns(session);
+            const auto found = static_cast<std::uint64_t>(std::lower_bound(turns.begin(), turns.end(), place) - turns.begin());
+            seats_.push_back({std::uint64_t{session} << 32 | found, static_cast<std::uint32_t>(at)});
         }
         std::sort(seats_.begin(), seats_.end());
     }
@@ -307,24 +308,30 @@ class Blender {
         return parts.by_meaning + parts.by_words + parts.by_neighbours + parts.by_session + parts.by_role + parts.by_worth;
     }
 
-    Parts parts_of(std::size_t i) const {
+    // What the rows beside it give it, before it is told how much it leans on them.
+    float beside(std::size_t i) const {
         const Row &row = rows_[i];
-        float beside = 0.0F;
+        float sum = 0.0F;
         for (std::size_t distance = 1; distance <= kReach; ++distance) {
             for (std::size_t j = i; j-- > 0 && i - j <= distance;) {
-                if (rows_[j].beside(row, distance)) beside += kBeside[distance - 1] * rows_[j].own();
+                if (rows_[j].beside(row, distance)) sum += kBeside[distance - 1] * rows_[j].own();
             }
             for (std::size_t j = i + 1; j < rows_.size() && j - i <= distance; ++j) {
-                if (row.beside(rows_[j], distance)) beside += kBeside[distance - 1] * rows_[j].own();
+                if (row.beside(rows_[j], distance)) sum += kBeside[distance - 1] * rows_[j].own();
             }
         }
+        return sum;
+    }
+
+    Parts parts_of(std::size_t i) const {
+        const Row &row = rows_[i];
         const float length = row.length / kLong;
         const bool named = std::any_of(named_.begin(), named_.end(), [&](auto id) { return turns_.has_fact(row.label, id); });
         return {row.similarity,
                 row.coverage,
                 row.by_meaning,
                 row.by_words,
-                beside / (1.0F + length * length),
+                beside(i) / (1.0F + length * length),
                 kOfSession * of_session_[i],
                 named ? kOfRole : 0.0F,
                 row.worth,

@@ -34,9 +34,18 @@ Found FlatIndex::search(const float *query, const Wanted &wanted) const {
 }
 
 void FlatIndex::slots_of(std::span<const Label> labels, std::vector<Slot> &slots) const {
+    const LabelMap::Page *pages[kAtOnce];  // of the labels that come next; their slots are on their way
     slots.resize(labels.size());
-    for (const Label label : labels) slots_.prefetch(label);
-    for (std::size_t i = 0; i < labels.size(); ++i) slots[i] = slots_.find(labels[i]);
+    for (std::size_t i = 0; i < labels.size() + kAtOnce; ++i) {
+        const LabelMap::Page *&page = pages[i % kAtOnce];
+        if (i >= kAtOnce) {
+            const std::size_t at = i - kAtOnce;
+            slots[at] = page == nullptr ? kNone : page->slots[labels[at] & kPageMask];
+        }
+        if (i >= labels.size()) continue;
+        page = slots_.page_at(labels[i] >> kPageBits);
+        if (page != nullptr) prefetch(&page->slots[labels[i] & kPageMask]);
+    }
 }
 
 void FlatIndex::estimated_scores(const float *query, std::span<const Label> labels, float absent, float *scores) const {

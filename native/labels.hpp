@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "chunked.hpp"
-#include "kernels.hpp"
 
 namespace llmspell {
 
@@ -78,12 +77,6 @@ class LabelMap {
     Slot find(Label label) const {
         const Page *page = page_at(label >> kPageBits);
         return page == nullptr ? kNone : page->slots[label & kPageMask];
-    }
-
-    // Asks for what `find` looks at.
-    LLMSPELL_INLINE void prefetch(Label label) const {
-        const Page *page = page_at(label >> kPageBits);
-        if (page != nullptr) llmspell::prefetch(&page->slots[label & kPageMask]);
     }
 
     const Page *page_at(Label page) const {

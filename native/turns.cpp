@@ -97,6 +97,13 @@ void TurnTable::View::prefetch_row(Label label) const {
     prefetch(&sheet->page->moments[kHappened][static_cast<std::size_t>(label & kPageMask)]);
 }
 
+std::optional<std::pair<TurnTable::Id, TurnTable::Place>> TurnTable::View::find(Label label) const {
+    const Page *const page = table_.page_of(label);
+    if (page == nullptr) return {};
+    const auto at = static_cast<std::size_t>(label & kPageMask);
+    return std::pair(page->sessions[at], Place{page->moments[kHappened][at], label});
+}
+
 void TurnTable::View::sample(std::size_t count, const LabelSet *among, std::vector<Label> &labels) const {
     labels.clear();
     const Posting &all = table_.terms_[kRoot].rows;
@@ -114,7 +121,7 @@ void TurnTable::View::sample(std::size_t count, const LabelSet *among, std::vect
     const std::size_t wanted = std::min(count, rows);
     std::size_t before = 0;
     for_each_page([&](Label number, std::uint64_t mask) {
-        const auto here = static_cast<std::size_t>(std::popcount(mask));
+        const std::size_t here = mask == ~std::uint64_t{0} ? kPageLabels : static_cast<std::size_t>(std::popcount(mask));
         // The i-th of those wanted is the row of this number.
         for (std::size_t next; labels.size() < wanted && (next = labels.size() * rows / wanted) < before + here;) {
             std::uint64_t left = mask;

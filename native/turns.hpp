@@ -105,7 +105,9 @@ class TurnTable {
         Id role(Label label) const { return table_.page_of(label)->roles[label & kPageMask]; }
         Moment happened(Label label) const { return table_.page_of(label)->moments[kHappened][label & kPageMask]; }
         Seat seat(Label label) const { return table_.seat(label); }
-        // Asks for what `has`, `session` and `happened` look at, and for what `turns` does: its list, and then what is in it.
+        // The row's session, and where to look for it there.
+        std::optional<std::pair<Id, Place>> find(Label label) const;
+        // Asks for what `find` looks at, and for what `turns` does: its list, and then what is in it.
         void prefetch_row(Label label) const;
         void prefetch_session(Id session) const { prefetch(&table_.sessions_[session].order); }
         void prefetch_turns(Id session) const { prefetch(turns(session).data(), std::min(kAhead, turns(session).size_bytes())); }

@@ -17,9 +17,16 @@ std::uint32_t Words::shape_of(std::size_t times, std::size_t first, std::size_t 
 }
 
 Words::Row Words::row_of(Label label) const {
-    const auto page = page_of_.find(label >> kPageBits);
-    if (page == page_of_.end()) return kNone;
-    const Row row = page->second << kPageBits | static_cast<Row>(label & kPageMask);
+    const Label number = label >> kPageBits;
+    std::uint32_t page;
+    if (static_cast<std::uint64_t>(number) < pages_.size() && pages_[static_cast<std::size_t>(number)] == number) {
+        page = static_cast<std::uint32_t>(number);  // as where labels have come in order, and none has gone
+    } else {
+        const auto held = page_of_.find(number);
+        if (held == page_of_.end()) return kNone;
+        page = held->second;
+    }
+    const Row row = page << kPageBits | static_cast<Row>(label & kPageMask);
     return live(row) ? row : kNone;
 }
 
