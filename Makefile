@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -17,6 +17,7 @@ help:
 	@echo "make check      lint, types, docs, sanitizers, another platform's compiler and tests"
 	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make bench-retrieval measure what is found of what answers questions; DATA=set.jsonl for sets of your own"
+	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
 $(BIN)/python:
@@ -92,6 +93,10 @@ bench-backend-search: $(STAMPS)/bench
 # DATA=files or folders to measure on; PROVIDERS=hashing,local (minilm needs torch: make test-torch, then VENV=.venv-torch).
 bench-retrieval: $(STAMPS)/core
 	$(BIN)/python benchmarks/retrieval.py $(or $(DATA),examples) $(if $(PROVIDERS),--providers $(PROVIDERS))
+
+# DATA=a file of utterances; STORE=a file to keep them in, which is used again.
+bench-latency: $(STAMPS)/core
+	$(BIN)/python benchmarks/latency.py $(DATA) $(if $(STORE),--store $(STORE))
 
 # torch takes some GB, so what needs it has an environment of its own.
 test-torch:

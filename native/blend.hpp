@@ -8,6 +8,9 @@
 // u[i] is that of the i-th turn after it in its session, 0 where there is none. A short turn leans on what stands around
 // it, a long one speaks for itself. Mean and deviation are those of a sample of rows; what is known of rows in general
 // keeps a small sample from misleading.
+//
+// Scored are the rows that are near or say the words, and those beside them. What no arm has found is estimated by its code
+// first, and looked at itself only where a score that may be among the best is made of it: what is returned is exact.
 #pragma once
 
 #include <cstddef>
