@@ -69,7 +69,6 @@ struct Row {
     bool estimated = false;  // what its similarity is
 
     float own() const { return by_meaning + by_words; }
-    bool beside(const Row &other, std::size_t distance) const { return session == other.session && at + distance == other.at; }
 };
 
 // A row and its score; the better one is the lesser, of equal ones that of the lesser label.
@@ -312,13 +311,12 @@ class Blender {
     float beside(std::size_t i) const {
         const Row &row = rows_[i];
         float sum = 0.0F;
-        for (std::size_t distance = 1; distance <= kReach; ++distance) {
-            for (std::size_t j = i; j-- > 0 && i - j <= distance;) {
-                if (rows_[j].beside(row, distance)) sum += kBeside[distance - 1] * rows_[j].own();
-            }
-            for (std::size_t j = i + 1; j < rows_.size() && j - i <= distance; ++j) {
-                if (row.beside(rows_[j], distance)) sum += kBeside[distance - 1] * rows_[j].own();
-            }
+        const std::size_t end = std::min(rows_.size(), i + kReach + 1);
+        for (std::size_t j = i - std::min(i, kReach); j < end; ++j) {
+            const Row &other = rows_[j];
+            if (j == i || other.session != row.session) continue;
+            const std::size_t distance = other.at > row.at ? other.at - row.at : row.at - other.at;
+            if (distance <= kReach) sum += kBeside[distance - 1] * other.own();
         }
         return sum;
     }
