@@ -81,7 +81,8 @@ def microseconds(work: Callable[[np.ndarray], object], queries: Matrix) -> dict[
 
 def percentiles(microseconds: ArrayLike) -> dict[str, float]:
     """Return p50, p95 and p99, in what was given."""
-    return {f"p{share}": round(float(np.percentile(microseconds, share)), 1) for share in (50, 95, 99)}
+    spent = np.asarray(microseconds, np.float64)
+    return {f"p{share}": round(float(np.percentile(spent, share)), 1) for share in (50, 95, 99)}
 
 
 def machine() -> str:
