@@ -6,10 +6,12 @@ A set is a file of JSON Lines (.gz too), a folder of such files, or the file of 
     {"type": "question", "conversation": "1", "question": "…", "evidence": ["7"], "category": "…"}
 
 A folder with a `questions.json` is one conversation, as `examples` is: entries as the library exports them, and
-questions with their evidence. Each conversation is a memory of its own. A question counts with the share of its
-evidence among the k best; figures are means over questions, in percent. Whatever was chosen by looking at data was
-chosen on even conversations (the first, the third, …), so the odd ones are the judge. `timestamp` and `category` may be
-left out.
+questions with their evidence.
+
+Each conversation is a memory of its own; with --together, all of a set are one big memory, in a namespace each, that
+every question is asked of without a filter. A question counts with the share of its evidence among the k best; figures
+are means over questions, in percent. Whatever was chosen by looking at data was chosen on even conversations (the
+first, the third, …), so the odd ones are the judge. `timestamp` and `category` may be left out.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import gzip
 import json
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,10 +147,24 @@ def conversations(lines: Iterable[dict[str, Any]]) -> list[Conversation]:
     return [one for one in found.values() if one.entries and one.questions]
 
 
+def in_one_memory(talks: list[Conversation]) -> list[Conversation]:
+    """Return the same conversations, each in a namespace of its own and with ids that no other one has."""
+    return [
+        Conversation(
+            [replace(one, id=f"{number}/{one.id}", namespace=("all", str(number))) for one in talk.entries],
+            [
+                replace(asked, evidence=frozenset(f"{number}/{one}" for one in asked.evidence))
+                for asked in talk.questions
+            ],
+        )
+        for number, talk in enumerate(talks)
+    ]
+
+
 def ask(
     memory: DefaultMemoryManager, talk: Conversation, mode: SearchMode | None, answers: Answers, *, odd: bool
 ) -> None:
-    """Ask a conversation's questions of its memory."""
+    """Ask a conversation's questions of the memory it is in."""
     for asked in talk.questions:
         began = time.perf_counter_ns()
         memory.episodic.search(asked.text, TIMED_K, mode=mode)
@@ -162,14 +178,18 @@ def ask(
         answers.categories.append(asked.category)
 
 
-def measured(talks: list[Conversation], provider: EmbeddingProvider, modes: list[SearchMode | None]) -> dict[str, Any]:
+def measured(
+    talks: list[Conversation], provider: EmbeddingProvider, modes: list[SearchMode | None], *, together: bool
+) -> dict[str, Any]:
     """Return the figures of each mode over a set."""
     answers: dict[str, Answers] = defaultdict(Answers)
-    for number, talk in enumerate(talks):
+    numbered = list(enumerate(in_one_memory(talks) if together else talks))
+    for group in [numbered] if together else [[one] for one in numbered]:
         with DefaultMemoryManager.new_in_memory_with_embeddings(EmbeddingService(provider)) as memory:
-            memory.episodic.add_many(talk.entries)
-            for mode in modes:
-                ask(memory, talk, mode, answers[mode or "default"], odd=bool(number % 2))
+            memory.episodic.add_many(entry for _, talk in group for entry in talk.entries)
+            for number, talk in group:
+                for mode in modes:
+                    ask(memory, talk, mode, answers[mode or "default"], odd=bool(number % 2))
     return {mode: one.figures() for mode, one in answers.items()}
 
 
@@ -208,6 +228,7 @@ def main() -> None:
     options.add_argument("data", type=Path, nargs="+", help="sets to measure on")
     options.add_argument("--providers", default="local", help=f"of {', '.join(PROVIDERS)}; minilm needs torch")
     options.add_argument("--modes", default="semantic,keyword,hybrid,default")
+    options.add_argument("--together", action="store_true", help="make one big memory of each set")
     options.add_argument("--categories", action="store_true", help="print a table for each category, too")
     options.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = options.parse_args()
@@ -215,7 +236,9 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     for name, path in sets(given.data).items():
         talks = conversations(rows(path))
-        found = {one: measured(talks, PROVIDERS[one](), modes) for one in given.providers.split(",")}
+        found = {
+            one: measured(talks, PROVIDERS[one](), modes, together=given.together) for one in given.providers.split(",")
+        }
         results["sets"][name] = found
         count = sum(len(talk.entries) for talk in talks)
         print(f"\n## {name}: {len(talks)} conversations, {count} entries")

@@ -2,6 +2,7 @@
 #include "blend.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -15,21 +16,20 @@ namespace {
 
 constexpr std::size_t kCandidates = 100;  // of each arm, or 2 for each row wanted
 constexpr std::size_t kReach = 2;         // turns to either side that a turn leans on
-constexpr std::size_t kSample = 128;
 
 constexpr float kOfWords = 2.2F;
 constexpr float kBeside[kReach] = {0.3F, 0.2F};
-constexpr float kOfSession = 1.0F;
-constexpr float kOfRole = 2.0F;
+constexpr float kOfSession = 0.35F;
+constexpr float kOfNear = 0.35F;
+constexpr float kOfDistance = 0.05F;  // for each turn that the best one near is away
+constexpr float kOfRole = 2.5F;
+constexpr float kOfPresence = 2.0F;
+constexpr float kOfTime = 1.5F;
 constexpr float kLong = 1200.0F;
 
-// The deviation of cosines that common models of embeddings have, and how many rows of a sample it is worth.
+// The deviation of cosines that common models of embeddings have, and how many rows they are worth.
 constexpr double kUsualDeviation = 0.095;
 constexpr double kUsualWorth = 32.0;
-
-// Rows at least that are looked at again where similarities were estimated, and what a row's own score may be off by.
-constexpr std::size_t kAgain = 32;
-constexpr float kDoubt = 0.5F;
 
 constexpr std::size_t kRowsAhead = 12;  // rows asked for before they are needed
 
@@ -64,9 +64,12 @@ struct Row {
     float coverage = 0.0F;
     float by_meaning = 0.0F;
     float by_words = 0.0F;
+    float best = 0.0F;     // that a turn of its session gets
+    float near = 0.0F;     // the same, less for each turn that it is away
+    bool named = false;    // whether who speaks is
+    bool present = false;  // whether one who is named speaks in the session
     std::int32_t rank_by_meaning = 0;
     std::int32_t rank_by_words = 0;
-    bool estimated = false;  // what its similarity is
 
     float own() const { return by_meaning + by_words; }
 };
@@ -180,100 +183,60 @@ class Blender {
         }
     }
 
-    // What each row has of itself. Similarities that no arm has found are estimated first, where that is quicker.
+    // What each row has of itself.
     void measure() {
-        std::tie(mean_, deviation_) = usual();
         labels_.clear();
-        for (Row &row : rows_) {
-            row.estimated = std::isnan(row.similarity);
-            if (row.estimated) labels_.push_back(row.label);
+        for (const Row &row : rows_) {
+            if (std::isnan(row.similarity)) labels_.push_back(row.label);
         }
         scores_.resize(labels_.size());
-        if (wanted_.exact) {
-            index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
-        } else {
-            index_.estimated_scores(wanted_.vector, labels_, kUnknown, scores_.data());
-        }
+        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
         std::size_t next = 0;
         for (Row &row : rows_) {
-            if (row.estimated) row.similarity = scores_[next++];
-            row.estimated = row.estimated && !wanted_.exact;
+            if (std::isnan(row.similarity)) row.similarity = scores_[next++];
         }
         std::erase_if(rows_, [](const Row &row) { return std::isnan(row.similarity); });  // it has no vector yet
         labels_.clear();
         for (const Row &row : rows_) labels_.push_back(row.label);
         scores_.resize(labels_.size());
-        question_.scores_with_pairs(labels_, scores_.data());
+        question_.scores_together(labels_, scores_.data());
+        const auto [mean, deviation] = usual();
         const double mass = question_.mass();
         const float of_words = mass > 0.0 ? kOfWords / static_cast<float>(std::sqrt(mass)) : 0.0F;
         for (std::size_t i = 0; i < rows_.size(); ++i) {
             Row &row = rows_[i];
             row.coverage = scores_[i];
             row.by_words = of_words * row.coverage;
-            row.by_meaning = by_meaning(row.similarity);
+            row.by_meaning = (row.similarity - mean) / deviation;
+            row.named = std::any_of(named_.begin(), named_.end(), [&](auto id) { return turns_.has_fact(row.label, id); });
         }
     }
 
-    float by_meaning(float similarity) const { return (similarity - mean_) / deviation_; }
-
-    // Looks again at what was estimated of the best: at themselves, at the rows beside them, and at those that may be the
-    // best of their sessions.
-    void look_again(std::span<const Scored> best) {
-        std::vector<std::uint8_t> again(rows_.size());
-        for (const Scored &one : best) {
-            const std::size_t last = std::min(rows_.size() - 1, one.row + kReach);
-            for (std::size_t i = one.row - std::min(one.row, kReach); i <= last; ++i) again[i] = 1;
-            std::size_t first = one.row;
-            while (first > 0 && rows_[first - 1].session == rows_[one.row].session) --first;
-            for (std::size_t i = first; i < rows_.size() && rows_[i].session == rows_[first].session; ++i) {
-                if (rows_[i].own() > of_session_[i] - kDoubt) again[i] = 1;
-            }
-        }
-        labels_.clear();
-        for (std::size_t i = 0; i < rows_.size(); ++i) {
-            again[i] &= static_cast<std::uint8_t>(rows_[i].estimated);
-            if (again[i] != 0) labels_.push_back(rows_[i].label);
-        }
-        scores_.resize(labels_.size());
-        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
-        std::size_t next = 0;
-        for (std::size_t i = 0; i < rows_.size(); ++i) {
-            if (again[i] == 0) continue;
-            const float similarity = scores_[next++];
-            if (std::isnan(similarity)) continue;  // it has gone meanwhile
-            rows_[i].similarity = similarity;
-            rows_[i].by_meaning = by_meaning(similarity);
-        }
-    }
-
-    // Mean and deviation of the similarities of a sample.
-    std::pair<float, float> usual() {
-        turns_.sample(kSample, wanted_.among, labels_);
-        scores_.resize(labels_.size());
-        index_.scores(wanted_.vector, labels_, kUnknown, scores_.data());
-        const std::span<const float> sample = scores_;
-        double count = 0.0;
+    // Mean and deviation of the similarities.
+    std::pair<float, float> usual() const {
+        if (rows_.empty()) return {0.0F, 1.0F};
+        const auto count = static_cast<double>(rows_.size());
         double mean = 0.0;
-        for (const float one : sample) count += std::isnan(one) ? 0.0 : 1.0;
-        if (count == 0.0) return {0.0F, 1.0F};
-        for (const float one : sample) mean += std::isnan(one) ? 0.0 : one / count;
+        for (const Row &row : rows_) mean += row.similarity;
+        mean /= count;
         double squares = 0.0;
-        for (const float one : sample) squares += std::isnan(one) ? 0.0 : (one - mean) * (one - mean);
+        for (const Row &row : rows_) squares += (row.similarity - mean) * (row.similarity - mean);
         const double known = index_.space().metric == Metric::cosine ? kUsualWorth : 0.0;
         const double variance = (squares + known * kUsualDeviation * kUsualDeviation) / (count + known);
         return {static_cast<float>(mean), variance > 0.0 ? static_cast<float>(std::sqrt(variance)) : 1.0F};
     }
 
-    // Of more rows than are wanted, estimated as they are, those are the best that are so when looked at again.
     Blend rank() {
-        std::vector<Scored> best = best_of(wanted_.exact ? wanted_.k : std::max(kAgain, 2 * wanted_.k));
-        if (!wanted_.exact) {
-            look_again(best);
-            find_best_of_sessions();
-            for (Scored &one : best) one.score = sum(parts_of(one.row));
+        for (std::size_t first = 0; first < rows_.size();) {
+            std::size_t end = first;
+            while (end < rows_.size() && rows_[end].session == rows_[first].session) ++end;
+            look_around(std::span(rows_).subspan(first, end - first));
+            first = end;
         }
+        std::vector<Scored> best;
+        best.reserve(std::min(wanted_.k, rows_.size()));
+        for (std::size_t i = 0; i < rows_.size(); ++i) keep_least(best, Scored{sum(parts_of(i)), rows_[i].label, i}, wanted_.k);
         std::sort(best.begin(), best.end());
-        best.resize(std::min(best.size(), wanted_.k));
         Blend found;
         for (const Scored &one : best) {
             found.labels.push_back(one.label);
@@ -283,28 +246,44 @@ class Blender {
         return found;
     }
 
-    std::vector<Scored> best_of(std::size_t k) {
-        find_best_of_sessions();
-        std::vector<Scored> best;
-        best.reserve(std::min(k, rows_.size()));
-        for (std::size_t i = 0; i < rows_.size(); ++i) {
-            keep_least(best, Scored{sum(parts_of(i)), rows_[i].label, i}, k);
+    // What each row of one session gets of the others: the best of all, the best near it, and that one is named at all.
+    static void look_around(std::span<Row> session) {
+        float best = -std::numeric_limits<float>::infinity();
+        bool present = false;
+        for (Row &row : session) {
+            row.near = row.own();
+            best = std::max(best, row.near);
+            present |= row.named;
         }
-        return best;
-    }
-
-    void find_best_of_sessions() {
-        of_session_.resize(rows_.size());
-        for (std::size_t first = 0; first < rows_.size();) {
-            std::size_t end = first;
-            float best = -std::numeric_limits<float>::infinity();
-            for (; end < rows_.size() && rows_[end].session == rows_[first].session; ++end) best = std::max(best, rows_[end].own());
-            for (; first < end; ++first) of_session_[first] = best;
+        const auto passed = [](Row &row, const Row &other) {  // the one before it, in either direction
+            const auto away = static_cast<float>(row.at > other.at ? row.at - other.at : other.at - row.at);
+            row.near = std::max(row.near, other.near - kOfDistance * away);
+        };
+        for (std::size_t i = 1; i < session.size(); ++i) passed(session[i], session[i - 1]);
+        for (std::size_t i = session.size() - 1; i-- > 0;) passed(session[i], session[i + 1]);
+        for (Row &row : session) {
+            row.best = best;
+            row.present = present;
         }
     }
 
     static float sum(const Parts &parts) {
-        return parts.by_meaning + parts.by_words + parts.by_neighbours + parts.by_session + parts.by_role + parts.by_worth;
+        return parts.by_meaning + parts.by_words + parts.by_neighbours + parts.by_session + parts.by_role + parts.by_time +
+               parts.by_worth;
+    }
+
+    // How exactly the time of a row is named: 0 where it is not, 1 for its month, 2 for its day.
+    int named_time(Label label) const {
+        using namespace std::chrono;
+        int most = 0;
+        if (wanted_.dates.empty()) return most;
+        const year_month_day date{floor<days>(sys_time<microseconds>{microseconds{turns_.happened(label)}})};
+        for (const NamedDate &one : wanted_.dates) {
+            const bool of_year = one.year == 0 || one.year == static_cast<int>(date.year());
+            if (!of_year || one.month != static_cast<unsigned>(date.month())) continue;
+            most = std::max(most, one.day == static_cast<unsigned>(date.day()) ? 2 : 1);
+        }
+        return most;
     }
 
     // What the rows beside it give it, before it is told how much it leans on them.
@@ -324,15 +303,15 @@ class Blender {
     Parts parts_of(std::size_t i) const {
         const Row &row = rows_[i];
         const float length = row.length / kLong;
-        const bool named = std::any_of(named_.begin(), named_.end(), [&](auto id) { return turns_.has_fact(row.label, id); });
         return {row.similarity,
                 row.coverage,
                 row.by_meaning,
                 row.by_words,
                 beside(i) / (1.0F + length * length),
-                kOfSession * of_session_[i],
-                named ? kOfRole : 0.0F,
-                row.worth,
+                kOfSession * row.best + kOfNear * row.near,
+                (row.named ? kOfRole : 0.0F) + (row.present ? kOfPresence : 0.0F),
+                kOfTime * static_cast<float>(named_time(row.label)),
+                wanted_.worth ? row.worth : 0.0F,
                 row.rank_by_meaning,
                 row.rank_by_words};
     }
@@ -345,9 +324,6 @@ class Blender {
     std::vector<Candidate> candidates_;
     std::vector<Seat> seats_;
     std::vector<Row> rows_;
-    std::vector<float> of_session_;  // of each row: the best that a row of its session has of itself
-    float mean_ = 0.0F;
-    float deviation_ = 1.0F;
     std::vector<Label> labels_;
     std::vector<float> scores_;
 };

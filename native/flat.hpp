@@ -79,10 +79,6 @@ class FlatIndex {
     // The scores of labels, as a search would give them; `absent` for one that is not there.
     void scores(const float *query, std::span<const Label> labels, float absent, float *scores) const;
 
-    // The same by codes alone, where there are any: an eighth of the memory is looked at, and scores are some thousandths
-    // off.
-    void estimated_scores(const float *query, std::span<const Label> labels, float absent, float *scores) const;
-
     std::size_t size() const;
     std::size_t memory_bytes() const;
     const Space &space() const { return space_; }

@@ -48,28 +48,6 @@ void FlatIndex::slots_of(std::span<const Label> labels, std::vector<Slot> &slots
     }
 }
 
-void FlatIndex::estimated_scores(const float *query, std::span<const Label> labels, float absent, float *scores) const {
-    if (narrow()) return this->scores(query, labels, absent, scores);
-    require_whole();
-    auto loan = scratch_.lend();
-    Scratch &scratch = *loan;
-    prepare_row(query, scratch.row);
-    const auto lock = reading();
-    quantizer_->prepare(scratch.row.data(), longest_, scratch.query);
-    auto &slots = scratch.fresh;
-    slots_of(labels, slots);
-    for (const Slot slot : slots) {
-        if (slot != kNone) prefetch_code(slot);
-    }
-    scratch.gathered = slots;
-    std::erase(scratch.gathered, kNone);
-    estimate(scratch.query, scratch.gathered, scratch.distances);
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-        scores[i] = slots[i] == kNone ? absent : score(measured(scratch.distances[next++]));
-    }
-}
-
 void FlatIndex::scores(const float *query, std::span<const Label> labels, float absent, float *scores) const {
     require_whole();
     auto loan = scratch_.lend();

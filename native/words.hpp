@@ -5,9 +5,10 @@
 //
 // or by how early it comes to what is asked for, whatever its length and however often it says it:
 //
-//     score(row) = sum over the query's different terms of  idf / sqrt(1 + place / 50)
+//     score(row) = sum over the query's different terms of  idf / sqrt(1 + place / 40)
 //
-// where `place` is that of the term's first occurrence.
+// where `place` is that of the term's first occurrence; for rows looked at one by one, with two more things that tell
+// (`scores_together`).
 //
 // Rows, df and mean length are those of the rows that a filter lets pass: a filtered search answers as an index of these
 // rows alone would, to the bit, and tells nothing of the others.
@@ -126,6 +127,13 @@ class Words {
         std::uint32_t first;
     };
 
+    // A term asked for, by its number among those, where it occurs in a row.
+    struct Said {
+        std::uint32_t place;
+        std::uint32_t number;
+        friend auto operator<=>(const Said &, const Said &) = default;
+    };
+
     struct Leading {
         float sum;
         Row row;
@@ -143,6 +151,8 @@ class Words {
         std::vector<std::uint64_t> allowed; // a bit for each row that the filter lets pass
         std::vector<Row> matching;          // rows that are let pass and have a term, where few are let pass
         std::vector<Met> met;               // terms of a row that are asked for
+        std::vector<Said> said;             // the same, each time it occurs
+        std::vector<std::uint32_t> within;  // how often each is in a stretch
         std::vector<Numbered> scored;       // rows whose scores are asked for
         std::vector<float> rest;
         std::vector<Leading> leading;       // rows that lead; later on, those that are left and what they have at most
@@ -242,9 +252,12 @@ class Words::Question {
     // The score of one row, filtered out or not; 0 where it has none of the terms, or is not there.
     float score(Label label) const;
 
-    // The same of many by coverage, and 0.6 of the lesser idf, as early as it is, for each two terms that follow each other in the
-    // query and come within a few words of each other in the row, where they first do.
-    void scores_with_pairs(std::span<const Label> labels, float *scores) const;
+    // By coverage, what says more of rows than their terms one by one: the greater of
+    // - the same, and 0.6 of the lesser idf, as early as it is, for each two terms that follow each other in the query and
+    //   come within a few words of each other in the row, where they first do;
+    // - 1.3 together^2 / mass, where `together` are the idfs of the terms in that stretch of 32 words that has most of
+    //   them: what stands together counts wherever it stands, the more of the query it is.
+    void scores_together(std::span<const Label> labels, float *scores) const;
 
     // How long a row is, in terms; 0 where it is not there.
     std::uint32_t length(Label label) const;
@@ -275,7 +288,8 @@ class Words::Question {
     float bound_of(const Asked &one) const;
     std::size_t meet(Row row) const;
     float score_row(Row row) const;
-    float score_row_with_pairs(Row row) const;
+    float score_row_together(Row row) const;
+    float together(Row row) const;
     float score_met(Row row, std::size_t count) const;  // of the first so many of `met`
     void open(const Asked &one);
     template <class T, class Visit>

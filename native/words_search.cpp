@@ -23,13 +23,15 @@ constexpr float kRounding = 1.0F + 1e-4F; // sums of floats in another order dif
 const auto kEarliness = [] {
     std::array<float, Words::kLastPlace + 1> all;
     for (std::size_t place = 0; place < all.size(); ++place) {
-        all[place] = static_cast<float>(1.0 / std::sqrt(1.0 + static_cast<double>(place) / 50.0));
+        all[place] = static_cast<float>(1.0 / std::sqrt(1.0 + static_cast<double>(place) / 40.0));
     }
     return all;
 }();
 
 constexpr std::uint32_t kNear = 8;  // places that the two terms of a pair are apart at most
 constexpr float kOfPair = 0.6F;
+constexpr std::uint32_t kStretch = 32;
+constexpr float kOfTogether = 1.3F;
 constexpr double kShort = 20.0;  // terms: where rows are so long in the mean, their lengths count half
 
 double idf(double rows, double df) { return std::log1p((rows - df + 0.5) / (df + 0.5)); }
@@ -223,11 +225,13 @@ float Words::Question::score(Label label) const {
     return row == kNone ? 0.0F : score_row(row);
 }
 
-float Words::Question::score_row_with_pairs(Row row) const {
+float Words::Question::score_row_together(Row row) const {
     const std::size_t count = meet(row);
     if (count == 0) return 0.0F;
     float sum = score_met(row, count);
     Met *const met = scratch_->met.data();
+    float all = 0.0F;
+    for (std::size_t i = 0; i < count; ++i) all += asked_[met[i].number].weight;
     const auto order = [&](const Met &one) { return asked_[one.number].order; };
     std::sort(met, met + count, [&](const Met &a, const Met &b) { return order(a) < order(b); });
     for (std::size_t i = 1; i < count; ++i) {
@@ -236,7 +240,32 @@ float Words::Question::score_row_with_pairs(Row row) const {
         const float least = std::min(asked_[met[i - 1].number].weight, asked_[met[i].number].weight);
         sum += kOfPair * least * kEarliness[std::min(early, kLastPlace)];
     }
-    return sum;
+    const auto counted = [&](float one) { return kOfTogether * one * one / static_cast<float>(mass_); };
+    if (counted(all) <= sum) return sum;
+    const bool one_stretch = count == 1 || words_.terms_of(row).size() <= kStretch;
+    return std::max(sum, counted(one_stretch ? all : together(row)));
+}
+
+// The idfs of the terms in the stretch of a row that has most of them.
+float Words::Question::together(Row row) const {
+    auto &said = scratch_->said;
+    auto &within = scratch_->within;
+    said.clear();
+    for (const Held &one : words_.terms_of(row)) {
+        if (const std::uint32_t at = scratch_->number[one.term]; at != 0) said.push_back({one.place, at - 1});
+    }
+    std::sort(said.begin(), said.end());
+    within.assign(asked_.size(), 0);
+    double sum = 0.0;
+    double best = 0.0;
+    for (std::size_t first = 0, next = 0; next < said.size(); ++next) {
+        for (; said[next].place - said[first].place >= kStretch; ++first) {
+            if (--within[said[first].number] == 0) sum -= asked_[said[first].number].weight;
+        }
+        if (within[said[next].number]++ == 0) sum += asked_[said[next].number].weight;
+        best = std::max(best, sum);
+    }
+    return static_cast<float>(best);
 }
 
 // Calls `visit(one)` for each of some rows, whose terms are in the cache by then.
@@ -252,7 +281,7 @@ void Words::Question::for_each_row(std::span<const T> rows, Visit visit) const {
     }
 }
 
-void Words::Question::scores_with_pairs(std::span<const Label> labels, float *scores) const {
+void Words::Question::scores_together(std::span<const Label> labels, float *scores) const {
     auto &scored = scratch_->scored;
     scored.clear();
     for (std::size_t i = 0; i < labels.size(); ++i) {
@@ -260,7 +289,7 @@ void Words::Question::scores_with_pairs(std::span<const Label> labels, float *sc
         const Row row = words_.row_of(labels[i]);
         if (row != kNone) scored.push_back({row, static_cast<std::uint32_t>(i)});
     }
-    for_each_row(std::span<const Numbered>(scored), [&](const Numbered &one) { scores[one.number] = score_row_with_pairs(one.row); });
+    for_each_row(std::span<const Numbered>(scored), [&](const Numbered &one) { scores[one.number] = score_row_together(one.row); });
 }
 
 std::uint32_t Words::Question::length(Label label) const {

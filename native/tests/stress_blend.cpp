@@ -38,6 +38,8 @@ struct Entry {
     float worth;
 };
 
+constexpr llmspell::Moment kDay = 86'400'000'000;
+
 using Rows = std::map<Label, Entry>;
 
 std::vector<float> vector_of(std::mt19937 &random) {
@@ -54,7 +56,7 @@ Entry entry_of(std::mt19937 &random) {
     for (std::string &term : entry.terms) term = "term " + std::to_string(random() % (1 + random() % 40));
     entry.session = "session " + std::to_string(random() % 40);
     entry.fact = kNames[random() % 3];
-    entry.happened = static_cast<llmspell::Moment>(random() % 50);
+    entry.happened = static_cast<llmspell::Moment>(random() % 50) * kDay;
     entry.length = static_cast<std::uint32_t>(random() % 2000);
     entry.worth = static_cast<float>(random() % 64) / 16.0F;
     return entry;
@@ -92,6 +94,7 @@ struct Asked {
     std::vector<std::string> terms;
     std::vector<std::string_view> views;
     std::vector<std::string_view> named;
+    std::vector<llmspell::NamedDate> dates;
     Blended wanted;
 
     Asked(std::mt19937 &random, const LabelSet *among, std::size_t k) : vector(vector_of(random)) {
@@ -99,6 +102,12 @@ struct Asked {
         for (std::string &term : terms) term = "term " + std::to_string(random() % 40);
         views.assign(terms.begin(), terms.end());
         if (random() % 2 == 0) named.push_back(kNames[random() % 3]);
+        if (random() % 2 == 0) {
+            dates.push_back({random() % 2 == 0 ? 0 : 1969 + static_cast<int>(random() % 3), 1 + static_cast<unsigned>(random() % 3),
+                             static_cast<unsigned>(random() % 31)});
+        }
+        wanted.dates = dates;
+        wanted.worth = random() % 4 != 0;
         wanted.vector = vector.data();
         wanted.terms = views;
         wanted.named = named;
@@ -124,6 +133,14 @@ float cosine(const std::vector<float> &a, const std::vector<float> &b) {
 
 bool near(float a, float b) { return std::fabs(a - b) <= 2e-3F; }
 
+// Entries are of the first days of January and of February 1970: a day each, by what is drawn.
+int time_of(const Entry &entry, const llmspell::NamedDate &date) {
+    const auto day = static_cast<unsigned>(entry.happened / kDay) + 1;  // from 1 January on
+    const unsigned month = day <= 31 ? 1 : 2;
+    if (date.month != month || (date.year != 0 && date.year != 1970)) return 0;
+    return date.day == (month == 1 ? day : day - 31) ? 2 : 1;
+}
+
 // The formula, over every row that passes.
 std::map<Label, float> by_formula(const Store &store, const Rows &rows, const Asked &asked) {
     struct One {
@@ -139,15 +156,15 @@ std::map<Label, float> by_formula(const Store &store, const Rows &rows, const As
         all.push_back({label, &entry, cosine(entry.vector, asked.vector), 0.0F});
         labels.push_back(label);
     }
-    const std::size_t count = std::min<std::size_t>(128, all.size());
+    const auto count = static_cast<double>(all.size());
     double mean = 0.0;
     double squares = 0.0;
-    for (std::size_t i = 0; i < count; ++i) mean += all[i * all.size() / count].similarity / static_cast<double>(count);
-    for (std::size_t i = 0; i < count; ++i) squares += std::pow(all[i * all.size() / count].similarity - mean, 2.0);
-    const double deviation = std::sqrt((squares + 32.0 * 0.095 * 0.095) / (static_cast<double>(count) + 32.0));
+    for (const One &one : all) mean += one.similarity / count;
+    for (const One &one : all) squares += std::pow(one.similarity - mean, 2.0);
+    const double deviation = std::sqrt((squares + 32.0 * 0.095 * 0.095) / (count + 32.0));
     const Words::Question question(store.words, asked.views, asked.wanted.among, Measure::coverage);
     std::vector<float> covered(labels.size());
-    question.scores_with_pairs(labels, covered.data());
+    question.scores_together(labels, covered.data());
     for (std::size_t i = 0; i < all.size(); ++i) {
         const double words = question.mass() > 0.0 ? 2.2 * covered[i] / std::sqrt(question.mass()) : 0.0;
         all[i].own = static_cast<float>((all[i].similarity - mean) / deviation + words);
@@ -160,14 +177,25 @@ std::map<Label, float> by_formula(const Store &store, const Rows &rows, const As
             return std::pair(a->entry->happened, a->label) < std::pair(b->entry->happened, b->label);
         });
         float best = turns.front()->own;
-        for (const One *one : turns) best = std::max(best, one->own);
+        bool present = false;
+        const auto named = [&](const One &one) { return !asked.named.empty() && asked.named.front() == one.entry->fact; };
+        for (const One *one : turns) {
+            best = std::max(best, one->own);
+            present |= named(*one);
+        }
         for (std::size_t i = 0; i < turns.size(); ++i) {
             const auto at = [&](std::size_t place) { return place < turns.size() ? turns[place]->own : 0.0F; };
             const float beside = 0.3F * (at(i - 1) + at(i + 1)) + 0.2F * (at(i - 2) + at(i + 2));
             const Entry &entry = *turns[i]->entry;
             const float length = static_cast<float>(entry.length) / 1200.0F;
-            const bool named = !asked.named.empty() && asked.named.front() == entry.fact;
-            scores[turns[i]->label] = turns[i]->own + beside / (1.0F + length * length) + best + (named ? 2.0F : 0.0F) + entry.worth;
+            float around = turns[i]->own;
+            for (std::size_t j = 0; j < turns.size(); ++j) {
+                around = std::max(around, turns[j]->own - 0.05F * static_cast<float>(i > j ? i - j : j - i));
+            }
+            const float who = (named(*turns[i]) ? 2.5F : 0.0F) + (present ? 2.0F : 0.0F);
+            const float when = asked.dates.empty() ? 0.0F : 1.5F * static_cast<float>(time_of(entry, asked.dates.front()));
+            scores[turns[i]->label] = turns[i]->own + beside / (1.0F + length * length) + 0.35F * (best + around) + who + when +
+                                      (asked.wanted.worth ? entry.worth : 0.0F);
         }
     }
     return scores;
@@ -176,7 +204,7 @@ std::map<Label, float> by_formula(const Store &store, const Rows &rows, const As
 void require_in_order(const Blend &found) {
     for (std::size_t i = 0; i < found.labels.size(); ++i) {
         const Parts &one = found.parts[i];
-        const float sum = one.by_meaning + one.by_words + one.by_neighbours + one.by_session + one.by_role + one.by_worth;
+        const float sum = one.by_meaning + one.by_words + one.by_neighbours + one.by_session + one.by_role + one.by_time + one.by_worth;
         require(std::isfinite(sum) && near(sum, found.scores[i]), "parts add up");
         if (i == 0) continue;
         const bool equal = found.scores[i] == found.scores[i - 1];
@@ -213,7 +241,7 @@ void require_answers(const Store &store, const Rows &rows, std::mt19937 &random)
     for (std::size_t i = 0; i < found.labels.size(); ++i) {
         const Entry &entry = rows.at(found.labels[i]);
         require(near(found.parts[i].similarity, cosine(entry.vector, asked.vector)), "no estimate is left");
-        require(found.parts[i].by_worth == entry.worth, "worth");
+        require(found.parts[i].by_worth == (asked.wanted.worth ? entry.worth : 0.0F), "worth");
         const auto same = std::find(exact.labels.begin(), exact.labels.end(), found.labels[i]);
         if (same == exact.labels.end()) continue;
         ++shared;

@@ -69,7 +69,7 @@ class Judge {
 
     double score(const Terms &row) const { return measure_ == Measure::bm25 ? bm25(row) : coverage(row); }
 
-    double coverage_with_pairs(const Terms &row) const {
+    double coverage_together(const Terms &row) const {
         const Terms once = different(asked_);
         double sum = coverage(row);
         for (std::size_t i = 1; i < once.size(); ++i) {
@@ -78,7 +78,17 @@ class Judge {
             if (std::max(one, other) == row.size() || std::max(one, other) - std::min(one, other) > 8) continue;
             sum += 0.6 * std::min(idf(once[i - 1]), idf(once[i])) * early(std::min(one, other));
         }
-        return sum;
+        double mass = 0.0;
+        for (const std::string &term : once) mass += idf(term);
+        double best = 0.0;
+        for (std::size_t first = 0; first < row.size(); ++first) {
+            const Terms stretch(row.begin() + static_cast<std::ptrdiff_t>(first),
+                                row.begin() + static_cast<std::ptrdiff_t>(std::min(row.size(), first + 32)));
+            double within = 0.0;
+            for (const std::string &term : once) within += place(stretch, term) < stretch.size() ? idf(term) : 0.0;
+            best = std::max(best, within);
+        }
+        return mass > 0.0 ? std::max(sum, 1.3 * best * best / mass) : sum;
     }
 
   private:
@@ -86,7 +96,7 @@ class Judge {
         const double df = df_.at(term);
         return std::log1p((count_ - df + 0.5) / (df + 0.5));
     }
-    static double early(std::size_t place) { return 1.0 / std::sqrt(1.0 + static_cast<double>(std::min<std::size_t>(place, 255)) / 50.0); }
+    static double early(std::size_t place) { return 1.0 / std::sqrt(1.0 + static_cast<double>(std::min<std::size_t>(place, 255)) / 40.0); }
     static std::size_t place(const Terms &row, const std::string &term) {
         return static_cast<std::size_t>(std::find(row.begin(), row.end(), term) - row.begin());
     }
@@ -154,10 +164,10 @@ void require_answers(const Words &words, const Rows &rows, std::mt19937 &random)
     std::vector<Label> asked_for;
     for (int i = 0; i < 40; ++i) asked_for.push_back(static_cast<Label>(random() % 3000));
     std::vector<float> scores(asked_for.size());
-    question.scores_with_pairs(asked_for, scores.data());
+    question.scores_together(asked_for, scores.data());
     for (std::size_t i = 0; i < asked_for.size(); ++i) {
         const auto held = rows.find(asked_for[i]);
-        require(near(scores[i], held == rows.end() ? 0.0 : judge.coverage_with_pairs(held->second)), "pairs count");
+        require(near(scores[i], held == rows.end() ? 0.0 : judge.coverage_together(held->second)), "what stands together counts");
     }
 }
 

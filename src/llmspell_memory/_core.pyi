@@ -88,7 +88,7 @@ def open_index(path: str | os.PathLike[str]) -> tuple[HNSW, int, Metric, DType, 
 def open_turns(path: str | os.PathLike[str]) -> tuple[Turns, list[int]]: ...
 def open_words(path: str | os.PathLike[str]) -> tuple[Words, float, float | None, list[int]]: ...
 
-BlendParts: TypeAlias = tuple[float, float, float, float, float, float, float, float, int, int]
+BlendParts: TypeAlias = tuple[float, float, float, float, float, float, float, float, float, int, int]
 
 def blend(
     index: Flat,
@@ -97,9 +97,11 @@ def blend(
     vector: ArrayLike | None,
     terms: list[str],
     named: list[str],
+    dates: list[tuple[int, int, int]],
     k: int,
     ef: int,
     among: LabelSet | None,
+    worth: bool,
     exact: bool,
     parts: bool,
 ) -> tuple[Labels, Vector, list[BlendParts]]: ...

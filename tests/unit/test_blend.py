@@ -13,9 +13,10 @@ import pytest
 from llmspell_memory import DefaultMemoryManager, EmbeddingService, EpisodicEntry, Filter, InputError, MemoryConfig
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.index import Analyzer, worth
-from llmspell_memory.index.function_words import without_function_words
+from llmspell_memory.index.function_words import is_keywords, without_function_words
+from llmspell_memory.retrieval.dates import named_dates
 from llmspell_memory.retrieval.names import without_names
-from llmspell_memory.types import HNSWConfig, Query
+from llmspell_memory.types import HNSWConfig, NamedDate, Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,13 @@ def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DefaultMe
         yield opened
 
 
-def by_formula(entries: list[EpisodicEntry], query: np.ndarray, text: str, roles: tuple[str, ...]) -> dict[str, float]:
+def by_formula(
+    entries: list[EpisodicEntry],
+    query: np.ndarray,
+    text: str,
+    roles: tuple[str, ...],
+    dates: tuple[NamedDate, ...] = (),
+) -> dict[str, float]:
     """Return the score of each entry, by id."""
     analyzer = Analyzer("english")
     rows = [analyzer.terms(entry.content) for entry in entries]
@@ -93,7 +100,7 @@ def by_formula(entries: list[EpisodicEntry], query: np.ndarray, text: str, roles
     df = {term: sum(term in row for row in rows) for term in asked}
     asked = [term for term in asked if df[term]]
     idf = {term: math.log1p((len(rows) - df[term] + 0.5) / (df[term] + 0.5)) for term in asked}
-    early = [1 / math.sqrt(1 + min(place, 255) / 50) for place in range(2000)]
+    early = [1 / math.sqrt(1 + min(place, 255) / 40) for place in range(2000)]
     cosines = np.array([entry.embedding for entry in entries]) @ query
 
     def coverage(row: list[str]) -> float:
@@ -102,11 +109,16 @@ def by_formula(entries: list[EpisodicEntry], query: np.ndarray, text: str, roles
         for one, two in itertools.pairwise(asked):
             if one in first and two in first and abs(first[one] - first[two]) <= 8:
                 total += 0.6 * min(idf[one], idf[two]) * early[min(first[one], first[two])]
-        return total
+        stretches = (row[place : place + 32] for place in range(len(row)))
+        together = max(sum(idf[term] for term in set(asked) & set(stretch)) for stretch in stretches)
+        return max(total, 1.3 * together**2 / mass) if mass else 0.0
 
-    sample = [cosines[place * len(rows) // min(128, len(rows))] for place in range(min(128, len(rows)))]
-    mean = np.mean(sample)
-    deviation = math.sqrt((np.sum((sample - mean) ** 2) + 32 * 0.095**2) / (len(sample) + 32))
+    def named(moment: datetime) -> int:
+        months = [one for one in dates if one.month == moment.month and one.year in {0, moment.year}]
+        return max((2 if one.day == moment.day else 1 for one in months), default=0)
+
+    mean = np.mean(cosines)
+    deviation = math.sqrt((np.sum((cosines - mean) ** 2) + 32 * 0.095**2) / (len(rows) + 32))
     mass = sum(idf.values())
     own = [
         (cosine - mean) / deviation + (2.2 * coverage(row) / math.sqrt(mass) if mass else 0.0)
@@ -124,8 +136,13 @@ def by_formula(entries: list[EpisodicEntry], query: np.ndarray, text: str, roles
         )
         lean = 1 / (1 + (len(entry.content) / 1200) ** 2)
         best = max(own[at] for at in session)
-        named = 2.0 if entry.role.casefold() in roles else 0.0
-        scores[entry.id] = own[place] + lean * beside + best + named + worth(entry.content, "english")
+        near = max(own[at] - 0.05 * abs(step - here) for step, at in enumerate(session))
+        spoke = 2.5 if entry.role.casefold() in roles else 0.0
+        spoke += 2.0 if any(entries[at].role.casefold() in roles for at in session) else 0.0
+        scores[entry.id] = own[place] + lean * beside + 0.35 * (best + near) + spoke
+        scores[entry.id] += 1.5 * named(entry.timestamp)
+        if not is_keywords(text, "english"):
+            scores[entry.id] += worth(entry.content, "english")
     return scores
 
 
@@ -137,6 +154,7 @@ def by_formula(entries: list[EpisodicEntry], query: np.ndarray, text: str, roles
         ("ADA and tom: violin", ("ada", "tom")),
         ("zebra", ()),
         ("where is it?", ()),
+        ("the kettle, violin and saffron copper bridge by the river on 1 March", ()),
     ],
 )
 def test_scores_are_those_of_the_formula(memory: DefaultMemoryManager, text: str, roles: tuple[str, ...]) -> None:
@@ -146,16 +164,18 @@ def test_scores_are_those_of_the_formula(memory: DefaultMemoryManager, text: str
     assert tuple(sorted(memory.backend.named_roles(set(text.casefold().replace(":", "").split()), Filter()))) == roles
     sought = without_names(text, roles)
     vector = memory.service.embed_one(sought, kind="query")
-    query = Query(text=sought, roles=roles, vector=vector, exact=True)
+    dates = named_dates(text)
+    query = Query(text=sought, roles=roles, dates=dates, vector=vector, exact=True)
     found = {hit.entry.id: hit.score for hit in memory.backend.retrieve(query, 400, Filter())}
-    assert found == pytest.approx(by_formula(entries, vector, sought, roles), abs=2e-3)
+    assert found == pytest.approx(by_formula(entries, vector, sought, roles, dates), abs=2e-3)
     hits = memory.episodic.search(text, 10, parts=True)
     best = sorted(found, key=lambda one: (-found[one], one))[:10]
     assert len({hit.entry.id for hit in hits} & set(best)) >= 8
     for hit in hits:
         assert hit.parts is not None
         assert sum(part.share for part in hit.parts.values()) == pytest.approx(hit.score, abs=1e-4)
-        assert (hit.parts["role"].share > 0) == (hit.entry.role.casefold() in roles)
+        assert (hit.parts["role"].share > 2) == (hit.entry.role.casefold() in roles)
+        assert (hit.parts["time"].share > 0) == any(one.month == hit.entry.timestamp.month for one in dates)
 
 
 @pytest.mark.parametrize("dimensions", [64, 256])

@@ -17,11 +17,18 @@ _OTHERS: Final = """
     under until up very was wasn't were weren't what what's when when's where where's which while who who's whom
     why why's will with won't would wouldn't
 """
+_TELLING: Final = """
+    say says said saying tell tells told telling mention mentions mentioned mentioning remind recall remember
+"""
 _FIRST: Final = frozenset(_I.split())
 _SECOND: Final = frozenset(_YOU.split())
 _ENGLISH: Final = _FIRST.union(_SECOND, _OTHERS.split())
 
+_ASKING: Final = _ENGLISH.union(_TELLING.split())
+"""What a question about a conversation has besides what it is about."""
+
 _FUNCTION_WORDS: Final = {"english": _ENGLISH, "porter": _ENGLISH}
+_WORDS_OF_QUESTIONS: Final = {"english": _ASKING, "porter": _ASKING}
 
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _BEGINNING: Final = 50
@@ -38,11 +45,21 @@ _OF_ASKING: Final = 0.4
 
 def without_function_words(text: str, language: str | None) -> str:
     """Return a query's words that say what it is about; all, where there are no such, or for other languages."""
-    known = _FUNCTION_WORDS.get(language or "")
+    known = _WORDS_OF_QUESTIONS.get(language or "")
     if known is None:
         return text
     kept = [piece for piece in text.split() if _plain(piece) not in known]
     return " ".join(kept) or text
+
+
+def is_keywords(text: str, language: str | None) -> bool:
+    """Say whether a query is no sentence: no question, and without any function word; False for other languages."""
+    known = _FUNCTION_WORDS.get(language or "")
+    return known is not None and not _asks(text) and known.isdisjoint(map(_plain, text.split()))
+
+
+def _asks(text: str) -> bool:
+    return text.rstrip().endswith(("?", "\uff1f", "\u061f"))
 
 
 def _plain(piece: str) -> str:
@@ -63,4 +80,4 @@ def worth(text: str, language: str | None) -> float:
     if known:
         told, asked = sum(map(_FIRST.__contains__, words)), sum(map(_SECOND.__contains__, words))
         value += _OF_SELF * (told - asked) / (told + asked + 1)
-    return value - (_OF_ASKING if text.rstrip().endswith(("?", "\uff1f", "\u061f")) else 0.0)
+    return value - (_OF_ASKING if _asks(text) else 0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from llmspell_memory.errors import InputError
-from llmspell_memory.retrieval.names import named_roles, without_names
+from llmspell_memory.retrieval.dates import named_dates
+from llmspell_memory.retrieval.names import meant_roles, named_roles, without_names
 from llmspell_memory.retrieval.ranking import Ranking
 from llmspell_memory.types import Filter, Query
 from llmspell_memory.types.arrays import checked_k
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from llmspell_memory.protocols import EpisodicBackend
-    from llmspell_memory.types import EmbeddingSpace, Hit, SearchMode, Vector
+    from llmspell_memory.types import EmbeddingSpace, Hit, NamedDate, SearchMode, Vector
 
 _MOST: Final = 5_000
 """Hits that are looked through for k that are no near duplicates."""
@@ -35,15 +36,19 @@ class Asked(NamedTuple):
     sought: str | ArrayLike
     """What is looked for: the query, without the names of those who speak."""
     roles: tuple[str, ...] = ()
+    dates: tuple[NamedDate, ...] = ()
 
     def among(self, backend: EpisodicBackend) -> Asked:
-        """Return the same search, that knows which of those who speak in a backend it names."""
+        """Return the same search, that knows which of those who speak in a backend it means, and which dates."""
         if self.mode != "hybrid":
             return self
-        roles = named_roles(self.text, self.where, backend)
-        if not roles:
+        named = named_roles(self.text, self.where, backend)
+        meant = meant_roles(self.text, self.where, backend)
+        sought = without_names(self.text, named) if named else self.text
+        dates = named_dates(sought)
+        if not (named or meant or dates):
             return self
-        return self._replace(sought=without_names(self.text, roles), roles=roles)
+        return self._replace(sought=sought, roles=tuple(sorted({*named, *meant})), dates=dates)
 
     @property
     def text(self) -> str:
@@ -119,7 +124,15 @@ def _fetched(
     if one.is_plain and vector is not None:
         return backend.search(vector, count, one.where, space=space)
     text = one.sought if isinstance(one.sought, str) else ""
-    query = Query(text=text, roles=one.roles, vector=vector, mode=one.mode, around=one.around, parts=one.parts)
+    query = Query(
+        text=text,
+        roles=one.roles,
+        dates=one.dates,
+        vector=vector,
+        mode=one.mode,
+        around=one.around,
+        parts=one.parts,
+    )
     return backend.retrieve(query, count, one.where, space=space)
 
 

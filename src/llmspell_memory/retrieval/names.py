@@ -1,4 +1,4 @@
-"""Who a question names: what was said by Ada hardly ever contains "Ada", so her name is not to be looked for in it."""
+"""Who a question means: by a name, which what that one says hardly ever contains, or by "I" and "you"."""
 
 from __future__ import annotations
 
@@ -20,6 +20,41 @@ _NOBODY: Final = frozenset(
 
 _SELDOM_NAMES: Final = frozenset("will may can mark art grace hope joy rose sue bill rob pat jack frank max".split())  # noqa: SIM905 (to be read)
 """Words that are names where they are written like one."""
+
+_USER: Final = frozenset({"user", "human"})
+_ASSISTANT: Final = frozenset({"assistant", "ai", "bot", "model", "agent"})
+"""Roles of who asks, and of who is asked."""
+
+_OF_ASKER: Final = re.compile(r"\b(?:I|[Mm]y|[Mm]ine)\b")
+_OF_BOTH: Final = re.compile(
+    r"\bremind me\b|\bwe (?:\w+ )?(?:talked|discussed|spoke|chatted|went|covered|said)\b|"
+    r"\bour (?:\w+ )?(?:conversations?|chats?|discussions?|talks?|sessions?)\b",
+    re.IGNORECASE,
+)
+_TOLD: Final = """
+    recommended suggested said told advised mentioned explained proposed provided gave described listed showed wrote
+    offered warned pointed shared taught helped
+"""
+_WHAT_IS_TOLD: Final = "recommendation suggestion advice answer explanation proposal repl(?:y|ies) response warning"
+_OF_ASKED: Final = re.compile(
+    rf"\bdid you\b|\byou(?:'ve|'d| have| had)? (?:\w+ )?(?:{'|'.join(_TOLD.split())})\b|"
+    rf"\byour (?:\w+ )?(?:{'|'.join(_WHAT_IS_TOLD.split())})",
+    re.IGNORECASE,
+)
+
+
+def meant_roles(text: str, where: Filter, backend: EpisodicBackend) -> tuple[str, ...]:
+    """Return who is meant by "I" and "you", of a user and an assistant who have entries that match.
+
+    What the assistant said is meant by "you recommended"; what the user did, where it speaks of itself alone.
+    """
+    if "you" in text.lower() and _OF_ASKED.search(text):
+        meant = _ASSISTANT
+    elif _OF_ASKER.search(text) and not _OF_BOTH.search(text):
+        meant = _USER
+    else:
+        return ()
+    return tuple(sorted(backend.named_roles(meant, where)))
 
 
 def named_roles(text: str, where: Filter, backend: EpisodicBackend) -> tuple[str, ...]:

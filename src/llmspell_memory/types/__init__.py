@@ -18,7 +18,7 @@ from llmspell_memory.types.filter import Filter
 from llmspell_memory.types.histogram import LatencyStats
 from llmspell_memory.types.ids import new_id
 from llmspell_memory.types.json import JSON
-from llmspell_memory.types.query import Part, Query, SearchMode
+from llmspell_memory.types.query import NamedDate, Part, Query, SearchMode
 from llmspell_memory.types.reembedding import (
     BesideCounts,
     ReembeddingEstimate,
@@ -57,6 +57,7 @@ __all__ = [
     "Matrix",
     "MemoryStats",
     "Metric",
+    "NamedDate",
     "Part",
     "Query",
     "RecallEstimate",

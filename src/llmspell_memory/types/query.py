@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from llmspell_memory.errors import InputError
 
@@ -26,13 +26,29 @@ def checked_mode(value: object) -> SearchMode:
     return value  # type: ignore[return-value]  # checked
 
 
+class NamedDate(NamedTuple):
+    """A day that a query names, or a month, by UTC.
+
+    Attributes:
+        year: 0 for any.
+        month: from 1 to 12.
+        day: from 1 to 31; 0 for all days of the month.
+    """
+
+    year: int
+    month: int
+    day: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """A search of a backend.
 
     Attributes:
         text: the query's words, without the roles it names; "" where a vector alone is given, which leaves "semantic".
-        roles: roles of entries that the query names, as in "what did Ada say about …"; "hybrid" prefers their entries.
+        roles: roles of entries that the query names, as in "what did Ada say about …", or means by "I" and "you";
+            "hybrid" prefers their entries.
+        dates: what the query names; "hybrid" prefers entries that happened then.
         vector: the query's, of the backend's space; None for "keyword", which needs none.
         mode: how entries are ranked.
         around: how many entries of its session each hit brings, before it and after it.
@@ -42,6 +58,7 @@ class Query:
 
     text: str
     roles: tuple[str, ...] = ()
+    dates: tuple[NamedDate, ...] = ()
     vector: Vector | None = field(default=None, compare=False)
     mode: SearchMode = "hybrid"
     around: int = 0
