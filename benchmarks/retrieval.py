@@ -172,8 +172,11 @@ def ask(
         began = time.perf_counter_ns()
         memory.episodic.search(asked.text, TIMED_K, mode=mode)  # its vector comes from the cache
         answers.embedded_us.append((time.perf_counter_ns() - began) / 1e3)
-        found = [hit.entry.id in asked.evidence for hit in memory.episodic.search(asked.text, KS[-1], mode=mode)]
-        answers.recall.append([sum(found[:k]) / len(asked.evidence) for k in KS])
+        shares = []
+        for k in KS:  # each for itself: what is found depends on how much is wanted
+            hits = memory.episodic.search(asked.text, k, mode=mode)
+            shares.append(sum(hit.entry.id in asked.evidence for hit in hits) / len(asked.evidence))
+        answers.recall.append(shares)
         answers.odd.append(odd)
         answers.categories.append(asked.category)
 

@@ -14,7 +14,9 @@
 namespace llmspell {
 namespace {
 
-constexpr std::size_t kCandidates = 100;  // of each arm, or 2 for each row wanted
+// Of each arm: four for each row wanted, but not below the first and, short of two for each row, not above the second.
+constexpr std::size_t kFewCandidates = 50;
+constexpr std::size_t kManyCandidates = 100;
 constexpr std::size_t kReach = 2;         // turns to either side that a turn leans on
 
 constexpr float kOfWords = 2.2F;
@@ -68,11 +70,18 @@ struct Row {
     float near = 0.0F;     // the same, less for each turn that it is away
     bool named = false;    // whether who speaks is
     bool present = false;  // whether one who is named speaks in the session
+    bool counts = true;    // whether mean and deviation are of it, too
     std::int32_t rank_by_meaning = 0;
     std::int32_t rank_by_words = 0;
 
     float own() const { return by_meaning + by_words; }
 };
+
+// How many turns two rows are apart; of two sessions, more than can be.
+std::size_t apart(const Row &one, const Row &other) {
+    if (one.session != other.session) return std::numeric_limits<std::size_t>::max();
+    return one.at > other.at ? one.at - other.at : other.at - one.at;
+}
 
 // A row and its score; the better one is the lesser, of equal ones that of the lesser label.
 struct Scored {
@@ -104,7 +113,7 @@ class Blender {
   private:
     // What each arm finds; and where all are to be scored, all.
     void find() {
-        const std::size_t count = std::max(kCandidates, 2 * wanted_.k);
+        const std::size_t count = std::max(std::clamp(4 * wanted_.k, kFewCandidates, kManyCandidates), 2 * wanted_.k);
         if (wanted_.exact) {
             turns_.sample(std::numeric_limits<std::size_t>::max(), wanted_.among, labels_);
             for (const Label label : labels_) candidates_.push_back({label});
@@ -200,6 +209,7 @@ class Blender {
         for (const Row &row : rows_) labels_.push_back(row.label);
         scores_.resize(labels_.size());
         question_.scores_together(labels_, scores_.data());
+        if (wanted_.exact) count_candidates();
         const auto [mean, deviation] = usual();
         const double mass = question_.mass();
         const float of_words = mass > 0.0 ? kOfWords / static_cast<float>(std::sqrt(mass)) : 0.0F;
@@ -212,15 +222,28 @@ class Blender {
         }
     }
 
+    // Of all rows those count that an arm has found, with what stands around them: as if they alone were scored, so that what
+    // is found among them is judged by the same scores.
+    void count_candidates() {
+        for (Row &row : rows_) row.counts = false;
+        for (std::size_t i = 0; i < rows_.size(); ++i) {
+            if (rows_[i].rank_by_meaning == 0 && rows_[i].rank_by_words == 0) continue;
+            const std::size_t end = std::min(rows_.size(), i + kReach + 1);
+            for (std::size_t j = i - std::min(i, kReach); j < end; ++j) {
+                if (apart(rows_[i], rows_[j]) <= kReach) rows_[j].counts = true;
+            }
+        }
+    }
+
     // Mean and deviation of the similarities.
     std::pair<float, float> usual() const {
-        if (rows_.empty()) return {0.0F, 1.0F};
-        const auto count = static_cast<double>(rows_.size());
+        double count = 0.0;
         double mean = 0.0;
-        for (const Row &row : rows_) mean += row.similarity;
-        mean /= count;
         double squares = 0.0;
-        for (const Row &row : rows_) squares += (row.similarity - mean) * (row.similarity - mean);
+        for (const Row &row : rows_) count += row.counts ? 1.0 : 0.0;
+        if (count == 0.0) return {0.0F, 1.0F};
+        for (const Row &row : rows_) mean += row.counts ? row.similarity / count : 0.0;
+        for (const Row &row : rows_) squares += row.counts ? (row.similarity - mean) * (row.similarity - mean) : 0.0;
         const double known = index_.space().metric == Metric::cosine ? kUsualWorth : 0.0;
         const double variance = (squares + known * kUsualDeviation * kUsualDeviation) / (count + known);
         return {static_cast<float>(mean), variance > 0.0 ? static_cast<float>(std::sqrt(variance)) : 1.0F};
@@ -292,10 +315,8 @@ class Blender {
         float sum = 0.0F;
         const std::size_t end = std::min(rows_.size(), i + kReach + 1);
         for (std::size_t j = i - std::min(i, kReach); j < end; ++j) {
-            const Row &other = rows_[j];
-            if (j == i || other.session != row.session) continue;
-            const std::size_t distance = other.at > row.at ? other.at - row.at : row.at - other.at;
-            if (distance <= kReach) sum += kBeside[distance - 1] * other.own();
+            const std::size_t distance = apart(row, rows_[j]);
+            if (j != i && distance <= kReach) sum += kBeside[distance - 1] * rows_[j].own();
         }
         return sum;
     }

@@ -14,7 +14,8 @@
 // general keeps a few rows from misleading. `present` is 1 where one who is named speaks in the session at all, in a row that is
 // scored. `dates` is 1 for a row of a month that is named, 2 for one of a day that is.
 //
-// Scored are the rows that are near or say the words, and those beside them.
+// Scored are the rows that are near or say the words, and those beside them; or all, where it is to be exact, but mean and
+// deviation are those of the same rows then, too.
 #pragma once
 
 #include <cstddef>

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -156,11 +157,30 @@ std::map<Label, float> by_formula(const Store &store, const Rows &rows, const As
         all.push_back({label, &entry, cosine(entry.vector, asked.vector), 0.0F});
         labels.push_back(label);
     }
-    const auto count = static_cast<double>(all.size());
+    // The question holds the words, and the view the turns, for as long as they live: what is asked of both comes first.
+    std::set<Label> counted;
+    {
+        const std::size_t most = std::max(std::clamp<std::size_t>(4 * asked.wanted.k, 50, 100), 2 * asked.wanted.k);
+        const auto found = store.index.search(asked.vector.data(), {most, most, asked.wanted.among, llmspell::Route::exact});
+        auto candidates = found.labels;
+        const auto said = Words::Question(store.words, asked.views, asked.wanted.among, Measure::coverage).best(most);
+        candidates.insert(candidates.end(), said.labels.begin(), said.labels.end());
+        for (const Label label : candidates) {
+            counted.insert(label);
+            auto [before, after] = store.turns.neighbours(label, 600, 600);
+            std::reverse(before.begin(), before.end());
+            for (auto *side : {&before, &after}) {
+                if (asked.wanted.among != nullptr) std::erase_if(*side, [&](Label one) { return !asked.wanted.among->contains(one); });
+                side->resize(std::min<std::size_t>(2, side->size()));
+                counted.insert(side->begin(), side->end());
+            }
+        }
+    }
+    const auto count = static_cast<double>(counted.size());
     double mean = 0.0;
     double squares = 0.0;
-    for (const One &one : all) mean += one.similarity / count;
-    for (const One &one : all) squares += std::pow(one.similarity - mean, 2.0);
+    for (const One &one : all) mean += counted.contains(one.label) ? one.similarity / count : 0.0;
+    for (const One &one : all) squares += counted.contains(one.label) ? std::pow(one.similarity - mean, 2.0) : 0.0;
     const double deviation = std::sqrt((squares + 32.0 * 0.095 * 0.095) / (count + 32.0));
     const Words::Question question(store.words, asked.views, asked.wanted.among, Measure::coverage);
     std::vector<float> covered(labels.size());
