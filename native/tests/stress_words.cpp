@@ -274,27 +274,10 @@ void snapshots() {
     const auto opened = Words::open(path, note);
     require(note == std::vector<std::uint64_t>{7} && opened->check().empty(), opened->check());
     for (int round = 0; round < 20; ++round) require_answers(*opened, rows, random);
-    std::vector<char> bytes(std::filesystem::file_size(path));
-    std::FILE *file = std::fopen(path.string().c_str(), "rb");
-    require(std::fread(bytes.data(), 1, bytes.size(), file) == bytes.size(), "read");
-    std::fclose(file);
-    int refused = 0;
-    for (int round = 0; round < 200; ++round) {
-        std::vector<char> damaged = bytes;
-        if (round % 3 == 0) damaged.resize(random() % bytes.size());
-        if (!damaged.empty()) damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
-        file = std::fopen(path.string().c_str(), "wb");
-        std::fwrite(damaged.data(), 1, damaged.size(), file);
-        std::fclose(file);
-        try {
-            const auto again = Words::open(path, note);
-            require(again->size() == rows.size() && again->check().empty(), "not damaged where it matters");
-        } catch (const llmspell::Damaged &) {
-            ++refused;
-        }
-    }
-    require(refused > 120, "most damage is found");
-    std::filesystem::remove(path);
+    damage(path, [&] {
+        const auto again = Words::open(path, note);
+        require(again->size() == rows.size() && again->check().empty(), "not damaged where it matters");
+    });
 }
 
 }  // namespace
