@@ -13,7 +13,9 @@ namespace llmspell {
 // Whether this new thread may throw. Its first throw allocates its record of exceptions, and where there is no memory for
 // that the dynamic linker ends the process; so the record is made now, when it is known that there is.
 inline bool may_throw() noexcept {
-    void *volatile some = std::malloc(1024);  // volatile, for a compiler may leave out what is only made and freed
+    // More than malloc would keep for its next caller of the same size alone, and volatile, for a compiler may leave out what
+    // is only made and freed.
+    void *volatile some = std::malloc(std::size_t{1} << 15);
     if (some == nullptr) return false;
     std::free(some);
     static_cast<void>(std::uncaught_exceptions());

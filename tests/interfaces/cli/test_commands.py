@@ -155,7 +155,7 @@ class TestSearch:
         """--around brings the turns beside a hit, --parts the shares that add up to its score; to people, too."""
         hit = document(filled("search", "called", "-k", "1", "--json", "--around", "1", "--parts"))["hits"][0]
         assert (hit["entry"]["id"], hit["before"], [one["id"] for one in hit["after"]]) == ("d1", [], ["d2"])
-        assert hit["parts"].keys() == {"semantic", "keyword", "neighbours", "session", "role", "worth"}
+        assert hit["parts"].keys() == {"semantic", "keyword", "neighbours", "session", "role", "time", "worth"}
         assert sum(part["share"] for part in hit["parts"].values()) == pytest.approx(hit["score"], abs=1e-4)
         shown = filled("search", "called", "-k", "1", "--around", "1", "--parts").stdout
         assert "assistant:" in shown
