@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -17,6 +17,7 @@ help:
 	@echo "make check      lint, types, docs, sanitizers, another platform's compiler and tests"
 	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make bench-retrieval measure what is found of what answers questions; DATA=set.jsonl for sets of your own"
+	@echo "make bench-server measure PostgreSQL in bulk, under load and as it grows; DSN=... for a server of yours"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
@@ -28,7 +29,7 @@ $(BIN)/python:
 $(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.20" ninja
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates,postgres]"
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/core
@@ -97,6 +98,10 @@ bench-retrieval: $(STAMPS)/core
 # DATA=a file of utterances; STORE=a file to keep them in, which is used again.
 bench-latency: $(STAMPS)/core
 	$(BIN)/python benchmarks/latency.py $(DATA) $(if $(STORE),--store $(STORE))
+
+# DSN=of a server to measure, instead of one started for it; PARTS=bulk,load,growth.
+bench-server: $(STAMPS)/dev
+	$(BIN)/python benchmarks/server.py $(if $(DSN),--dsn "$(DSN)") $(if $(PARTS),--parts $(PARTS))
 
 # torch takes some GB, so what needs it has an environment of its own.
 test-torch:

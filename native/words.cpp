@@ -78,6 +78,17 @@ std::uint32_t Words::reach_page(Label page) {
     return number;
 }
 
+// The number of a term, which may be new.
+Term Words::term_of(std::string_view text) {
+    const Term known = vocabulary_.find(text);
+    if (known != kNoTerm) return known;
+    if (postings_.size() <= vocabulary_.numbers()) {
+        if (postings_.size() == postings_.capacity()) postings_.reserve(2 * postings_.size() + 8);
+        postings_.emplace_back();
+    }
+    return vocabulary_.add(text);
+}
+
 void Words::reach_length(std::size_t length) {
     const auto bits = static_cast<std::size_t>(std::bit_width(capped(length)));
     while (slices_.size() < bits) slices_.emplace_back(room_);
@@ -188,6 +199,14 @@ void Words::clear(Row row) noexcept {
     --rows_;
 }
 
+void Words::stand_for(const Corpus &corpus) {
+    const auto writer = gate_.writing();
+    const auto lock = gate_.changing();
+    rows_ = corpus.rows;
+    length_ = corpus.length;
+    for (const auto &[term, rows] : corpus.terms) postings_[term_of(term)].rows = rows;
+}
+
 void Words::add(Label label, std::span<const std::string_view> terms) {
     const auto writer = gate_.writing();
     const auto lock = gate_.changing();
@@ -198,15 +217,7 @@ void Words::add(Label label, std::span<const std::string_view> terms) {
     std::uint32_t page = kNoPage;
     try {
         for (const std::string_view text : terms) {
-            Term term = vocabulary_.find(text);
-            if (term == kNoTerm) {
-                if (postings_.size() <= vocabulary_.numbers()) {
-                    if (postings_.size() == postings_.capacity()) postings_.reserve(2 * postings_.size() + 8);
-                    postings_.emplace_back();
-                }
-                term = vocabulary_.add(text);
-            }
-            content[known] = {term, static_cast<std::uint32_t>(known)};
+            content[known] = {term_of(text), static_cast<std::uint32_t>(known)};
             ++known;
         }
         std::sort(content, content + known);

@@ -31,6 +31,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "arena.hpp"
@@ -56,6 +57,14 @@ struct Ranked {
     std::vector<float> scores;
 };
 
+// Many rows, by what rarity and length are judged: how many there are, how many terms they have in all, and how many of
+// them have each of some terms.
+struct Corpus {
+    std::size_t rows = 0;
+    std::uint64_t length = 0;
+    std::vector<std::pair<std::string_view, std::uint32_t>> terms;
+};
+
 class Words {
   public:
     class Question;
@@ -76,6 +85,10 @@ class Words {
     // Returns whether the label was there. A term that no row is left with is wiped from memory.
     bool remove(Label label);
 
+    // From now on rarity and length are judged as if the rows were some of a corpus, in searches without a filter. Nothing may
+    // be changed any more, and nothing is as `check` has it.
+    void stand_for(const Corpus &corpus);
+
     std::size_t size() const;
     std::size_t terms() const;
     std::size_t memory_bytes() const;
@@ -89,6 +102,8 @@ class Words {
     static std::unique_ptr<Words> open(const std::filesystem::path &path, std::vector<std::uint64_t> &note);
 
   private:
+    Term term_of(std::string_view text);
+
     // Rows go by numbers of their own: labels come in pages of 64, and pages have the order in which they came.
     using Row = std::uint32_t;
 

@@ -52,7 +52,7 @@ void remove(Words &words, const Labels &labels) {
 }
 
 // None where `k` or `among` is not to be understood.
-nb::object search(const Words &words, const nb::list &texts, nb::handle k, nb::handle among) {
+nb::object search(const Words &words, const nb::list &texts, nb::handle k, nb::handle among, bool coverage) {
     std::size_t wanted = 0;
     if (!is_count(k, wanted)) return nb::none();
     const Among allowed(among);
@@ -61,9 +61,17 @@ nb::object search(const Words &words, const nb::list &texts, nb::handle k, nb::h
     Ranked ranked;
     {
         const nb::gil_scoped_release released;
-        ranked = Words::Question(words, terms, allowed.set()).best(wanted);
+        ranked = Words::Question(words, terms, allowed.set(), coverage ? Measure::coverage : Measure::bm25).best(wanted);
     }
     return nb::make_tuple(array_of(ranked.labels), array_of(ranked.scores));
+}
+
+void stand_for(Words &words, std::size_t rows, std::uint64_t length, const nb::list &texts, const std::vector<std::uint32_t> &counts) {
+    const auto terms = texts_of(texts);
+    require(terms.size() == counts.size(), "as many counts as terms are needed");
+    Corpus corpus{rows, length, {}};
+    for (std::size_t i = 0; i < terms.size(); ++i) corpus.terms.emplace_back(terms[i], counts[i]);
+    words.stand_for(corpus);
 }
 
 nb::object scores(const Words &words, const nb::list &texts, const Labels &labels, const LabelSet *among) {
@@ -104,7 +112,8 @@ void bind_words(nb::module_ &module) {
         .def("__init__", [](Words *self, double k1, std::optional<double> b) { new (self) Words({k1, b}); }, "k1"_a, "b"_a.none())
         .def("add", &add, "labels"_a, "rows"_a)
         .def("remove", &remove, "labels"_a)
-        .def("search", &search, "terms"_a, "k"_a.none(), "among"_a.none())
+        .def("search", &search, "terms"_a, "k"_a.none(), "among"_a.none(), "coverage"_a = false)
+        .def("stand_for", &stand_for, "rows"_a, "length"_a, "terms"_a, "counts"_a)
         .def("scores", &scores, "terms"_a, "labels"_a, "among"_a.none())
         .def("terms", &Words::terms)
         .def("check", &Words::check, nb::call_guard<nb::gil_scoped_release>())

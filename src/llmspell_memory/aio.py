@@ -144,7 +144,13 @@ class AsyncEpisodicMemory:
 
     async def get(self, entry_id: str, *, namespace: tuple[str, ...] = ()) -> EpisodicEntry:
         """See `EpisodicMemory.get`."""
-        return self._sync.get(entry_id, namespace=namespace)
+        return await self._at_once(self._sync.get, entry_id, namespace=namespace)
+
+    async def _at_once(self, call: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
+        """Return what a short call does: here, or in a thread where it has to wait for another machine."""
+        if self._backend.is_remote:
+            return await asyncio.to_thread(call, *arguments, **options)
+        return call(*arguments, **options)
 
     async def search(
         self,
@@ -173,12 +179,12 @@ class AsyncEpisodicMemory:
     async def _found(self, one: Asked) -> tuple[list[Hit], Vector | None]:
         while True:
             service = self.service
-            one = one.among(self._backend)
+            one = await self._at_once(one.among, self._backend)
             vector = None if one.by_words_alone else await self._query_vector(one.sought, service)
             try:
                 if one.ranking is not None and (one.ranking.reranker or one.ranking.dates):
                     return await asyncio.to_thread(answered, one, vector, self._backend, service.space), vector
-                return answered(one, vector, self._backend, service.space), vector
+                return await self._at_once(answered, one, vector, self._backend, service.space), vector
             except SpaceChangedError:
                 check_moved(service, self.service, given=not one.text)
 

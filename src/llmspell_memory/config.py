@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
+from llmspell_memory.backends.postgres.settings import PostgresConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
 from llmspell_memory.types import HNSWConfig, KeywordConfig, RetentionRule, SearchMode, Telemetry, Watch
@@ -25,6 +26,14 @@ _NOT_CHOSEN: Final = HNSWConfig()
 """The default of a configuration, told from parameters that were chosen by being this very object."""
 
 
+_OPTIONAL: Final[dict[str, type]] = {
+    "watch": Watch,
+    "telemetry": Telemetry,
+    "keywords": KeywordConfig,
+    "postgres": PostgresConfig,
+}
+
+
 class EpisodicBackendType(Enum):
     """Which view of the rows answers searches."""
 
@@ -33,6 +42,9 @@ class EpisodicBackendType(Enum):
 
     HNSW = "HNSW"
     """A graph leads to the nearest: for production."""
+
+    POSTGRES = "Postgres"
+    """A PostgreSQL server keeps the rows and answers searches, for several machines at once."""
 
     def __str__(self) -> str:
         return self.value
@@ -60,6 +72,7 @@ class MemoryConfig:
         search_mode: how a text is looked for where a search does not say.
         keywords: how words are told apart and scored: the language whose stemmer makes them comparable, above all.
             A durable memory records it; None for what it records, and else the default, which is English.
+        postgres: how the server is reached, for the backend of that name.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -77,6 +90,7 @@ class MemoryConfig:
     telemetry: Telemetry | None = None
     search_mode: SearchMode = DEFAULT_MODE
     keywords: KeywordConfig | None = None
+    postgres: PostgresConfig | None = None
 
     def __post_init__(self) -> None:
         backend: object = self.backend
@@ -91,16 +105,13 @@ class MemoryConfig:
         if not isinstance(self.hnsw, HNSWConfig):
             raise ConfigError(f"hnsw must be an HNSWConfig, got {type(self.hnsw).__name__}")
         checked_durability(self.durability)
-        if self.watch is not None and not isinstance(self.watch, Watch):
-            raise ConfigError(f"watch must be a Watch or None, got {type(self.watch).__name__}")
-        if self.telemetry is not None and not isinstance(self.telemetry, Telemetry):
-            raise ConfigError(f"telemetry must be a Telemetry or None, got {type(self.telemetry).__name__}")
+        for name, kind in _OPTIONAL.items():
+            if (value := getattr(self, name)) is not None and not isinstance(value, kind):
+                raise ConfigError(f"{name} must be a {kind.__name__} or None, got {type(value).__name__}")
         if not isinstance(self.retention, tuple) or not all(isinstance(one, RetentionRule) for one in self.retention):
             raise ConfigError(f"retention must be a tuple of RetentionRule, got {self.retention!r}")
         if self.search_mode not in get_args(SearchMode):
             raise ConfigError(f'search_mode must be "semantic", "keyword" or "hybrid", got {self.search_mode!r}')
-        if self.keywords is not None and not isinstance(self.keywords, KeywordConfig):
-            raise ConfigError(f"keywords must be a KeywordConfig or None, got {type(self.keywords).__name__}")
         if self.path is not None:
             object.__setattr__(self, "path", _checked_path(self.path))
 
@@ -125,6 +136,17 @@ class MemoryConfig:
     def for_production(cls, service: EmbeddingService, *, path: str | os.PathLike[str] | None = None) -> Self:
         """Return HNSW search over `service`; durable when given a `path`, volatile when not."""
         return cls(backend=EpisodicBackendType.HNSW, service=service, path=_checked_path(path))
+
+    @classmethod
+    def for_postgres(cls, server: PostgresConfig | str, service: EmbeddingService) -> Self:
+        """Return a memory over `service` in a PostgreSQL server, with pgvector's HNSW index; the extra is `postgres`.
+
+        Args:
+            server: how it is reached, or its connection string.
+            service: makes vectors.
+        """
+        config = PostgresConfig(dsn=server) if isinstance(server, str) else server
+        return cls(backend=EpisodicBackendType.POSTGRES, service=service, postgres=config)
 
     def with_backend(self, backend: EpisodicBackendType) -> Self:
         """Return a copy that searches through `backend`."""

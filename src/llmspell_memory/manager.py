@@ -124,7 +124,7 @@ class DefaultMemoryManager:
             StorageError: the file cannot be opened.
         """
         service = config.service
-        hnsw = config.hnsw if config.backend is EpisodicBackendType.HNSW else None
+        hnsw = None if config.backend is EpisodicBackendType.IN_MEMORY else config.hnsw
         if service is None:
             if hnsw:
                 raise ConfigError(
@@ -136,20 +136,7 @@ class DefaultMemoryManager:
             logger.info("Creating HNSW episodic backend (production mode)")
             space = {"provider": service.space.provider, "dimensions": service.dimensions}
             logger.info("HNSW backend using embedding service: %s, dimensions: %d", *space.values(), extra=space)
-        backend: EpisodicBackend
-        if config.path is None:
-            backend = LocalBackend(service.space, hnsw=hnsw, keywords=config.keywords)
-        else:
-            backend = SQLiteBackend(
-                config.path,
-                service.space,
-                hnsw=hnsw,
-                tuned=not config.hnsw_chosen,
-                warm=config.warm,
-                durability=config.durability,
-                keywords=config.keywords,
-                on_progress=config.on_progress,
-            )
+        backend = _backend(config, service.space, hnsw)
         try:
             if backend.hnsw:
                 _tell_parameters(backend, backend.hnsw, chosen=config.hnsw_chosen)
@@ -432,6 +419,30 @@ class DefaultMemoryManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _backend(config: MemoryConfig, space: EmbeddingSpace, hnsw: HNSWConfig | None) -> EpisodicBackend:
+    """Return the backend that a configuration describes."""
+    if config.backend is EpisodicBackendType.POSTGRES:
+        if config.postgres is None:
+            raise ConfigError(
+                "the PostgreSQL backend needs to know its server: MemoryConfig.for_postgres(dsn, service)"
+            )
+        from llmspell_memory.backends.postgres import PostgresBackend  # noqa: PLC0415 (it needs the driver)
+
+        return PostgresBackend(config.postgres, space, hnsw=hnsw, keywords=config.keywords)
+    if config.path is None:
+        return LocalBackend(space, hnsw=hnsw, keywords=config.keywords)
+    return SQLiteBackend(
+        config.path,
+        space,
+        hnsw=hnsw,
+        tuned=not config.hnsw_chosen,
+        warm=config.warm,
+        durability=config.durability,
+        keywords=config.keywords,
+        on_progress=config.on_progress,
+    )
 
 
 def _tell_parameters(backend: EpisodicBackend, hnsw: HNSWConfig, *, chosen: bool) -> None:

@@ -170,6 +170,11 @@ class EpisodicBackend(Protocol):
         """Parameters of its HNSW index; None when it searches exactly."""
         ...
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether its rows are another machine's or process's, so that every call may have to wait for it."""
+        ...
+
     def add(
         self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
     ) -> list[str]:

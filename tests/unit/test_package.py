@@ -37,6 +37,9 @@ OPTIONAL = {
     "matplotlib",
     "opentelemetry",
     "dateparser",
+    "psycopg",
+    "psycopg_pool",
+    "pgvector",
 }
 
 

@@ -69,6 +69,11 @@ class ScopedBackend:
         """Parameters of the store's index; None when it is exact."""
         return self._backend.hnsw
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the store's rows are elsewhere."""
+        return self._backend.is_remote
+
     def _store(self) -> EpisodicBackend:
         if self._closed:
             raise ClosedError(f"this scope of {shortened(self._namespace)} is closed")

@@ -14,7 +14,7 @@ from llmspell_memory.types.arrays import as_labels, checked_k
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from numpy.typing import ArrayLike
@@ -149,6 +149,22 @@ class KeywordIndex:
             InputError: `text`, `labels` or `among` is not acceptable.
         """
         return self.core.scores(self.terms(text), as_labels(labels), as_label_set(among))
+
+    def covering(self, terms: list[str], k: int) -> Labels:
+        """Return the labels of the k texts that come soonest to most of some terms, as the blend looks for them."""
+        found = self.core.search(terms, k, None, coverage=True)
+        assert found is not None  # noqa: S101 (for the type checker: `k` is a count)
+        return found[0]
+
+    def stand_for(self, rows: int, length: int, counts: Mapping[str, int]) -> None:
+        """Judge rarity and length from now on as if the texts were some of many; nothing may be added any more.
+
+        Args:
+            rows: how many texts there are.
+            length: how many terms they have in all.
+            counts: in how many of them each term is that will be looked for.
+        """
+        self.core.stand_for(rows, length, list(counts), list(counts.values()))
 
     def stats(self) -> KeywordStats:
         """Return how many texts and words there are, the parameters, and bytes in memory."""

@@ -74,6 +74,11 @@ class LocalBackend:
         """Parameters of the index; None when it is exact."""
         return self._view.hnsw
 
+    @property
+    def is_remote(self) -> bool:
+        """False: its rows are in this process."""
+        return False
+
     def add(
         self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
     ) -> list[str]:

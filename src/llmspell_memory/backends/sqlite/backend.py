@@ -166,6 +166,11 @@ class SQLiteBackend:
         """Parameters of the index; None when it is exact."""
         return self._using.view.hnsw
 
+    @property
+    def is_remote(self) -> bool:
+        """False: its rows are in a file."""
+        return False
+
     def _follow(self, using: SpaceView) -> None:
         if self._warm:
             self._row_saving.follow()

@@ -191,6 +191,11 @@ class Rollout:
         """Parameters of the index of the one that serves; None when that is exact."""
         return self._pair.serving.hnsw
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the rows of either are elsewhere."""
+        return self._pair.home.is_remote or self._pair.away.is_remote
+
     def add(
         self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
     ) -> list[str]:

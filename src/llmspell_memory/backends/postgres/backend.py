@@ -1,0 +1,595 @@
+"""Entries in PostgreSQL: every call is one transaction there, and what it returned is what all servers see."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from llmspell_memory.backends.checks import check_space, checked_vector
+from llmspell_memory.backends.notes import (
+    ERAS,
+    KEPT,
+    KEYWORDS,
+    ROLLBACK,
+    keywords_note,
+    noted_keywords,
+    with_era,
+    with_names,
+)
+from llmspell_memory.backends.postgres import roles
+from llmspell_memory.backends.postgres import statements as sql
+from llmspell_memory.backends.postgres.beside import VectorsBeside, counts_beside
+from llmspell_memory.backends.postgres.connections import Connections
+from llmspell_memory.backends.postgres.figures import row_figures
+from llmspell_memory.backends.postgres.retrieving import Retrieval
+from llmspell_memory.backends.postgres.rows import KEY, digest, key, packed, table_of, to_entry, to_row, unpacked
+from llmspell_memory.backends.postgres.schema import (
+    lock_of,
+    prepare,
+    recorded_spaces,
+    settled,
+)
+from llmspell_memory.backends.postgres.settings import PostgresConfig
+from llmspell_memory.backends.postgres.vectors import Vectors
+from llmspell_memory.backends.postgres.where import condition
+from llmspell_memory.backends.postgres.words import as_tsvector
+from llmspell_memory.backends.repeats import Repeats
+from llmspell_memory.errors import InputError, SpaceChangedError
+from llmspell_memory.index.analysis import Analyzer
+from llmspell_memory.types import (
+    BackendStats,
+    EpisodicEntry,
+    Erased,
+    Filter,
+    IndexStats,
+    KeywordConfig,
+    Query,
+    RowChanges,
+    SessionSummary,
+)
+from llmspell_memory.types.histogram import SearchParts
+from llmspell_memory.types.moments import moment
+from llmspell_memory.types.text import checked_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from llmspell_memory.backends.postgres.connections import Cursor
+    from llmspell_memory.types import EmbeddingSpace, Hit, HNSWConfig, Identity, Vector
+
+logger = logging.getLogger(__name__)
+
+PAGE: Final = 512
+"""Rows read at a time."""
+
+_FEW: Final = 16
+"""Rows that are put one by one; more are copied together."""
+
+
+_Words: TypeAlias = tuple[str, int]
+"""The terms of a text as they are stored, and how many they are."""
+
+
+class PostgresBackend:
+    """Entries in a schema of a PostgreSQL database, durable when a call returns; any number of servers may use it.
+
+    Searches by meaning go through pgvector's HNSW index, and are asked again without it where fewer came back than may
+    match. Words are found by full-text search over the terms that the other backends have, too.
+
+    Args:
+        config: how the server is reached; or its connection string.
+        space: of the vectors; recorded in a new store, compared with the record of an old one. None: as recorded.
+        hnsw: parameters of an HNSW index, built while others use the store; None for exact search.
+        keywords: how words are told apart and scored, recorded in the store from now on; None for as recorded.
+
+    Raises:
+        MissingDependencyError: the extra `postgres` is not installed.
+        SchemaError: the store holds another embedding space, or was made by a newer version.
+        UnavailableError: the server cannot be reached.
+        ConfigError: the index of pgvector cannot have these parameters, or the vectors are too wide for it.
+    """
+
+    def __init__(
+        self,
+        config: PostgresConfig | str,
+        space: EmbeddingSpace | None = None,
+        *,
+        hnsw: HNSWConfig | None = None,
+        keywords: KeywordConfig | None = None,
+    ) -> None:
+        self._config = PostgresConfig(dsn=config) if isinstance(config, str) else config
+        self._lock = lock_of(self._config.schema)
+        self._switching = threading.Lock()
+        self._configuring = threading.Lock()
+        self._has_written = False
+        self._parts = SearchParts()
+        self._connections = Connections(self._config, prepare=lambda db: prepare(db, self._config.schema))
+        try:
+            number, settled_space = self._connections.run(lambda db: settled(db, space, name=self._connections.name))
+            noted = noted_keywords(self.read_note(KEYWORDS))
+            self._keywords = keywords or noted
+            self._analyzer = Analyzer(self._keywords.language)
+            if keywords is not None and keywords != noted:
+                self._choose_keywords(keywords)
+            self._use(Vectors(number, settled_space, hnsw))
+            if hnsw:
+                self._using.build(self._connections, hnsw, rebuild=False)
+        except BaseException:
+            self._connections.close()
+            raise
+
+    def _use(self, vectors: Vectors) -> None:
+        self._using = vectors
+        self._sql = sql.Statements(vectors.table)
+        self._retrieval = Retrieval(self._connections, vectors, self._sql, self._keywords, self._analyzer)
+
+    def _choose_keywords(self, keywords: KeywordConfig) -> None:
+        """Record another way to tell words apart, and make the words of all rows anew by it."""
+        former = noted_keywords(self.read_note(KEYWORDS))
+        if former.language != keywords.language:
+            self._connections.run(self._words_anew)
+        self.write_note(KEYWORDS, keywords_note(keywords))
+
+    def _words_anew(self, db: Cursor) -> None:
+        after = -1
+        while rows := db.execute(
+            "SELECT label, content FROM entries WHERE label > %s ORDER BY label LIMIT %s", (after, PAGE)
+        ).fetchall():
+            db.executemany(
+                "UPDATE entries SET words = %s::tsvector, terms = %s WHERE label = %s",
+                [(*self._words(text), label) for label, text in rows],
+            )
+            after = rows[-1][0]
+
+    # --- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of the store."""
+        return self._using.space
+
+    @property
+    def namespace(self) -> tuple[str, ...]:
+        """(): it shows every namespace; a `ScopedBackend` over it shows one."""
+        return ()
+
+    @property
+    def hnsw(self) -> HNSWConfig | None:
+        """Parameters of the index; None when it is exact."""
+        return self._using.hnsw
+
+    @property
+    def is_remote(self) -> bool:
+        """True: its rows are a server's."""
+        return True
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _write(self, work: Callable[[Cursor], Any], *, space: EmbeddingSpace | None = None) -> Any:
+        """Return what `work` does while holding the lock that writers share, if the store is still in its space."""
+        using = self._using
+        check_space(using.space, space)
+
+        def whole(db: Cursor) -> tuple[Any, bool]:
+            db.execute("SELECT pg_advisory_xact_lock_shared(%s)", (self._lock,))
+            self._check_in_use(db, using)
+            before = None if self._has_written else _last_seq(db)
+            done = work(db)
+            if before is None:
+                return done, True
+            if (last := _last_seq(db)) == before:
+                return done, False
+            known = db.execute("SELECT text FROM notes WHERE name = %s", (ERAS,)).fetchone() or (None,)
+            _put_note(db, ERAS, with_era(known[0], before + 1))
+            return done, last > before
+
+        try:
+            done, self._has_written = self._connections.run(whole)
+        except SpaceChangedError:
+            with self._switching:  # where this process has moved it, that is to be seen when this is raised
+                raise
+        return done
+
+    def _check_in_use(self, db: Cursor, using: Vectors) -> None:
+        if db.execute("SELECT space FROM state").fetchone() != (using.number,):
+            raise SpaceChangedError(
+                f"{self._connections.name} holds vectors of another embedding space than {using.space} by now; open it "
+                "anew with the embedding service that it was moved to"
+            )
+
+    def add(
+        self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
+    ) -> list[str]:
+        """Store all or none, durable on return, and return their ids; a known identity keeps its ingestion_time."""
+        using = self._using
+        check_space(using.space, space)
+        for entry in entries:
+            checked_vector(entry, using.space, using.hnsw)
+        words = {entry.content: self._words(entry.content) for entry in entries}
+
+        def work(db: Cursor) -> list[str]:
+            if skip_equal:
+                return self._put_what_is_new(db, using, entries, words)
+            self._put(db, using, _last_of_each(entries), words)
+            return [one.id for one in entries]
+
+        ids: list[str] = self._write(work, space=space)
+        return ids
+
+    def _words(self, text: str) -> _Words:
+        terms = self._analyzer.terms(text)
+        return as_tsvector(terms), len(terms)
+
+    def _put_what_is_new(
+        self, db: Cursor, using: Vectors, entries: Sequence[EpisodicEntry], words: dict[str, _Words]
+    ) -> list[str]:
+        """Store what repeats nothing in its session, and return the id of each entry or of the one that it repeats."""
+        sessions = {digest(packed(entry.namespace) + entry.session_id.encode(), 8) for entry in entries}
+        for one in sorted(sessions):  # who says the same at once waits here
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(one, "big", signed=True),))
+        now = datetime.now(UTC)
+
+        put: list[EpisodicEntry] = []
+
+        def known(identity: Identity) -> bool:
+            return any(one.identity == identity for one in put) or _has(db, identity)
+
+        def saying(namespace: tuple[str, ...], session: str, contents: set[str]) -> list[tuple[str, ...]]:
+            self._put(db, using, _last_of_each(put), words)  # so that the session is read as it is by now
+            put.clear()
+            clause, parameters = condition(Filter(namespace=namespace, below=False, session_id=session), now)
+            return db.execute(sql.SAYING.format(where=clause), (*parameters, list(contents))).fetchall()
+
+        repeats = Repeats(entries, known=known, read=saying)  # type: ignore[arg-type]  # rows of three texts
+        ids: list[str] = []
+        for entry in entries:
+            other = repeats.instead_of(entry)
+            ids.append(entry.id if other is None else other)
+            if other is None:
+                put.append(entry)
+        self._put(db, using, _last_of_each(put), words)
+        return ids
+
+    def _put(self, db: Cursor, using: Vectors, entries: Sequence[EpisodicEntry], words: dict[str, _Words]) -> None:
+        if not entries:
+            return
+        others = [table_of(number) for number in recorded_spaces(db) if number != using.number]
+        labels = [label for (label,) in db.execute(sql.TAKE_LABELS, (len(entries),))]
+        numbered = zip(entries, labels, strict=True)
+        rows = [(*to_row(one), *words[one.content], label, one.embedding) for one, label in numbered]
+        rows.sort(key=lambda row: row[:3])  # so that no two calls wait for each other
+        if len(rows) > _FEW:
+            self._copy(db, rows, others)
+            return
+        for table in others:
+            db.executemany(sql.drop_outdated(table), [(*row[:3], row[10]) for row in rows])
+        db.executemany(sql.PUT_ENTRY, [row[:-1] for row in rows])
+        db.executemany(self._sql.put_vector, [(*row[:3], row[-1]) for row in rows])
+
+    def _copy(self, db: Cursor, rows: Sequence[tuple[Any, ...]], others: Sequence[str]) -> None:
+        db.execute(sql.STAGE)
+        with db.copy(sql.COPY_STAGED) as copy:
+            copy.set_types(sql.STAGED_TYPES)
+            for row in rows:
+                copy.write_row(row)
+        for table in others:
+            db.execute(sql.drop_outdated_staged(table))
+        db.execute(sql.PUT_STAGED_ENTRIES)
+        db.execute(self._sql.put_staged_vectors)
+        db.execute("DROP TABLE staged")
+
+    def mark_processed(self, where: Filter) -> int:
+        """Mark what matches; return how many were not marked before."""
+        clause, parameters = condition(where, datetime.now(UTC))
+        marked: int = self._write(lambda db: db.execute(sql.MARK.format(where=clause), parameters).rowcount)
+        return marked
+
+    def delete(self, where: Filter) -> int:
+        """Delete what matches; return how many there were."""
+        return len(self._write(lambda db: self._drop(db, where, "1")))
+
+    def _drop(self, db: Cursor, where: Filter, columns: str) -> list[tuple[Any, ...]]:
+        """Delete what matches in every space, and return these columns of it."""
+        clause, parameters = condition(where, datetime.now(UTC))
+        columns = f"e.root, e.id_key, e.namespace_key, {columns}"
+        rows = db.execute(sql.IDENTITIES.format(columns=columns, where=clause), parameters).fetchall()
+        if not rows:
+            return []
+        keys = [[row[at] for row in rows] for at in range(3)]
+        these = f"({KEY}) IN (SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[]))"
+        db.execute(sql.BURY.format(where=these), keys)
+        for number in recorded_spaces(db):
+            db.execute(f"DELETE FROM {table_of(number)} WHERE {these}", keys)
+        db.execute(f"DELETE FROM entries WHERE {these}", keys)
+        return [row[3:] for row in rows]
+
+    def forget(self, where: Filter) -> list[Erased]:
+        """Delete what matches, have the server give up the pages it stood on, and return what it was.
+
+        What the server keeps besides is its administrator's: its write-ahead log, its replicas and backups.
+        """
+
+        def work(db: Cursor) -> list[tuple[Any, ...]]:
+            rows = self._drop(db, where, "e.label, e.namespace, e.id, e.session_id, e.content")
+            db.execute("UPDATE gone SET namespace = NULL, id = NULL WHERE id IS NOT NULL")
+            for name, text in db.execute(
+                "SELECT name, text FROM notes WHERE name = ANY(%s)", ([KEPT, ROLLBACK],)
+            ).fetchall():
+                _put_note(db, name, with_names(name, text, lambda identity: _has(db, identity)))
+            return rows
+
+        rows = sorted(self._write(work))
+        tables = [table_of(number) for number in self._connections.run(recorded_spaces)]
+        with self._connections.outside() as db:
+            for table in ("entries", "gone", *tables):
+                db.execute(f"VACUUM {self._config.schema}.{table}")
+        return [Erased(unpacked(bytes(namespace)), *rest) for _, namespace, *rest in rows]
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def scan(self, where: Filter, *, limit: int | None = None, newest: bool = False) -> Iterator[EpisodicEntry]:
+        """Yield matching entries ordered by (timestamp, id), as they were when the scan began; or the newest first.
+
+        A connection is in use until the last rows are read.
+        """
+        for page in self._pages(where, limit, newest=newest):
+            yield from map(to_entry, page)
+
+    def _pages(self, where: Filter, limit: int | None, *, newest: bool) -> Iterator[list[tuple[Any, ...]]]:
+        clause, parameters = condition(where, datetime.now(UTC))
+        page: list[tuple[Any, ...]] = []
+        while True:
+            using, statements = self._using, self._sql
+            statement = statements.scan(newest=newest).format(where=clause)
+            try:
+                with self._connections.transaction(isolated=True) as db:
+                    self._check_in_use(db, using)
+                    with db.connection.cursor("scan", binary=True) as cursor:
+                        cursor.execute(statement, (*parameters, limit))
+                        while len(page := cursor.fetchmany(PAGE)) == PAGE:
+                            yield page
+                break
+            except SpaceChangedError:
+                with self._switching:
+                    if self._using is using:  # others have moved it
+                        raise
+        if page:
+            yield page
+
+    def search(
+        self, vector: Vector, k: int, where: Filter, *, exact: bool = False, space: EmbeddingSpace | None = None
+    ) -> list[Hit]:
+        """Return the k entries nearest to `vector` among those that match, best first."""
+        query = Query(text="", vector=vector, mode="semantic", exact=exact)
+        return self.retrieve(query, k, where, space=space)
+
+    def retrieve(self, query: Query, k: int, where: Filter, *, space: EmbeddingSpace | None = None) -> list[Hit]:
+        """Return the k entries that answer a query best among those that match, best first."""
+        began = perf_counter_ns()
+        self._connections.check_open()
+        using, retrieval = self._using, self._retrieval
+        check_space(using.space, space)
+        try:
+            return retrieval.hits(query, k, where)
+        except SpaceChangedError:
+            with self._switching:
+                raise
+        finally:
+            self._parts.whole_took(perf_counter_ns() - began)
+
+    def named_roles(self, words: Collection[str], where: Filter) -> list[str]:
+        """Return which of `words` name the role of some entry that matches."""
+        return self._retrieval.named_roles(words, where)
+
+    def changes(self, since: int, *, limit: int = PAGE) -> RowChanges:
+        """Return what happened to rows after a sequence number."""
+
+        def horizon(db: Cursor) -> int:
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
+            return _last_seq(db)
+
+        def work(db: Cursor) -> RowChanges:
+            self._check_in_use(db, using)
+            rows = db.execute(statements.told, (since, last, limit)).fetchall()
+            buried = (
+                db.execute(
+                    "SELECT seq, namespace, id FROM gone WHERE seq > %s AND seq <= %s ORDER BY seq LIMIT %s",
+                    (since, last, limit),
+                ).fetchall()
+                if since
+                else []
+            )
+            ends = [page[-1][at] for page, at in ((rows, -1), (buried, 0)) if len(page) == limit]
+            reached = min(ends, default=last)
+            gone = [(namespace, name) for seq, namespace, name in buried if seq <= reached]
+            names = [(unpacked(bytes(namespace)), name) for namespace, name in gone if name is not None]
+            put = tuple(to_entry(row[:-1]) for row in rows if row[-1] <= reached)
+            return RowChanges(reached=reached, put=put, gone=tuple(names), forgotten=len(names) < len(gone))
+
+        while True:
+            using, statements = self._using, self._sql
+            last = self._connections.run(horizon)
+            try:
+                return self._connections.run(work, isolated=True)
+            except SpaceChangedError:
+                with self._switching:
+                    if self._using is using:
+                        raise
+
+    def read_note(self, name: str) -> str | None:
+        """Return a text that the store keeps about itself; None where there is none of that name."""
+
+        def work(db: Cursor) -> str | None:
+            row = db.execute("SELECT text FROM notes WHERE name = %s", (name,)).fetchone()
+            return None if row is None else str(row[0])
+
+        return self._connections.run(work)
+
+    def write_note(self, name: str, text: str | None) -> None:
+        """Keep a text about the store itself, durable on return; None removes it."""
+        self._connections.run(lambda db: _put_note(db, name, text))
+
+    def count(self, where: Filter) -> int:
+        """Return how many entries match."""
+        clause, parameters = condition(where, datetime.now(UTC))
+        return int(self._fetched(sql.COUNT.format(where=clause), parameters)[0][0])
+
+    def sessions(self, where: Filter) -> list[SessionSummary]:
+        """Return one line per session, counting the entries that match, latest activity first."""
+        clause, parameters = condition(where, datetime.now(UTC))
+        return [
+            SessionSummary(
+                session_id=session_id,
+                namespace=unpacked(bytes(namespace)),
+                entries=entries,
+                unprocessed=unprocessed,
+                first=moment(first),
+                last=moment(last),
+            )
+            for session_id, namespace, entries, unprocessed, first, last in self._fetched(
+                sql.SESSIONS.format(where=clause), parameters
+            )
+        ]
+
+    def _fetched(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connections.run(lambda db: db.execute(statement, parameters).fetchall())
+
+    # --- the view ---------------------------------------------------------------------------------------------------
+
+    def beside(self, space: EmbeddingSpace) -> VectorsBeside:
+        """Return vectors of another space for the same rows, begun if there are none yet."""
+        return VectorsBeside(self._connections, space, lock=self._lock, using=lambda: self._using, adopt=self._adopt)
+
+    @contextmanager
+    def _adopt(self) -> Iterator[Callable[[Vectors], None]]:
+        """Keep calls that meet the change waiting, until it is seen in this process, too."""
+        with self._switching:
+            yield self._use
+
+    def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
+        """Change the index's parameters or kind; reads go on meanwhile.
+
+        Exact search leaves the index where it is, for others may search through it.
+        """
+        self._connections.check_open()
+        with self._switching:
+            now = self.hnsw
+            if not rebuild and hnsw and now and replace(now, ef_search=hnsw.ef_search) == hnsw:
+                self._use(Vectors(self._using.number, self._using.space, hnsw))
+                return
+        with self._configuring:
+            asked, built = self.hnsw, None
+            while True:
+                using = self._using
+                fresh = Vectors(using.number, using.space, hnsw)
+                if hnsw and built != using.number:
+                    fresh.build(self._connections, hnsw, rebuild=rebuild)
+                    built = using.number
+                with self._switching:
+                    if self._using.number != using.number:  # moved to another space meanwhile
+                        continue
+                    latest = self.hnsw
+                    if hnsw and latest and latest != asked:  # by an ef_search set meanwhile
+                        fresh = fresh.with_ef_search(latest.ef_search)
+                    self._use(fresh)
+                    return
+
+    def stats(self) -> BackendStats:
+        """Return figures about rows, index and tables."""
+        using = self._using
+
+        def work(db: Cursor) -> BackendStats:
+            rows = row_figures(db)
+            (vectors,) = db.execute(f"SELECT count(*) FROM {using.table}").fetchone() or (0,)
+            (index_bytes,) = db.execute("SELECT pg_total_relation_size(%s::regclass)", (using.table,)).fetchone() or (
+                0,
+            )
+            (disk_bytes,) = db.execute(
+                "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class"
+                " WHERE relkind = 'r' AND relnamespace = %s::regnamespace",
+                (self._config.schema,),
+            ).fetchone() or (0,)
+            index = IndexStats(
+                kind="exact" if using.hnsw is None else "hnsw",
+                size=vectors,
+                config=using.hnsw,
+                memory_bytes=index_bytes,
+            )
+            return BackendStats(
+                rows="postgres",
+                path=None,
+                space=using.space,
+                index=index,
+                memory_bytes=index_bytes,
+                disk_bytes=disk_bytes,
+                lag=0,
+                beside=counts_beside(db, using.number),
+                timings=self._parts.snapshot(),
+                **rows,
+            )
+
+        return self._connections.run(work, isolated=True)
+
+    # --- who may see what -------------------------------------------------------------------------------------------
+
+    def grant(self, role: str, *namespace: str) -> None:
+        """Let a role of the server see and change what lies in a namespace and below it, and nothing else.
+
+        The server sees to it (row-level security), whatever is sent by that role. The role must be there, and who calls
+        this must own the tables. Several calls give several namespaces.
+
+        Args:
+            role: its name.
+            namespace: segments, from the general to the particular; at least one.
+
+        Raises:
+            InputError: there is no segment, or one is no text that a namespace may have.
+            ConfigError: the name is none.
+            StorageError: there is no such role, or the caller does not own the tables.
+        """
+        path = checked_namespace(namespace)
+        if not path:
+            raise InputError("grant() needs at least one segment of a namespace")
+        self._connections.run(lambda db: roles.grant(db, self._config.schema, role, path, list(recorded_spaces(db))))
+
+    def revoke(self, role: str) -> None:
+        """Take from a role everything that it was given."""
+        self._connections.run(lambda db: roles.revoke(db, self._config.schema, role))
+
+    def close(self) -> None:
+        """Close the connections; a second call does nothing."""
+        self._connections.close()
+
+
+def _last_of_each(entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:
+    """Return the last entry of each identity, with the ingestion_time of the first."""
+    found: dict[Identity, EpisodicEntry] = {}
+    for entry in entries:
+        first = found.get(entry.identity)
+        found[entry.identity] = entry if first is None else entry.changed(ingestion_time=first.ingestion_time)
+    return list(found.values())
+
+
+def _last_seq(db: Cursor) -> int:
+    row = db.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM seq").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _put_note(db: Cursor, name: str, text: str | None) -> None:
+    if text is None:
+        db.execute("DELETE FROM notes WHERE name = %s", (name,))
+    else:
+        db.execute(
+            "INSERT INTO notes (name, text) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET text = excluded.text",
+            (name, text),
+        )
+
+
+def _has(db: Cursor, identity: Identity) -> bool:
+    namespace, name = identity
+    return db.execute(sql.HAS, (*key(namespace, name), packed(namespace), name)).fetchone() is not None

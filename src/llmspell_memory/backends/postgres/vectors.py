@@ -1,0 +1,155 @@
+"""Vectors in one embedding space: the index that pgvector has over them, and searches through it and without it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from llmspell_memory.backends.postgres.rows import KEY, table_of
+from llmspell_memory.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmspell_memory.backends.postgres.connections import Connection, Connections
+    from llmspell_memory.types import EmbeddingSpace, HNSWConfig, Vector
+
+logger = logging.getLogger(__name__)
+
+_OPERATORS: Final = {"cosine": "<=>", "inner_product": "<#>", "euclidean": "<->"}
+_CLASSES: Final = {"cosine": "cosine_ops", "inner_product": "ip_ops", "euclidean": "l2_ops"}
+
+_MOST_AS_VECTOR: Final = 2_000
+_MOST_AS_HALF: Final = 4_000
+"""Dimensions of the vectors that an HNSW index takes, as 32-bit and as 16-bit numbers."""
+
+_RANGES: Final = {"m": (2, 100), "ef_construction": (4, 1_000), "ef_search": (1, 1_000)}
+_AGAIN: Final = 4
+"""Rows looked at again by their whole vectors, for each that is wanted, where the index has them as 16-bit numbers."""
+
+_FILTERED: Final = 2
+"""Times `ef_search` under a filter."""
+
+_SCANNED: Final = 100_000
+"""Rows that an index scan passes over at most to find those that match; then all that match are compared."""
+
+_NAME: Final = re.compile(r"_hnsw_m(\d+)_ef(\d+)(_half)?$")
+
+
+def checked(hnsw: HNSWConfig, space: EmbeddingSpace) -> HNSWConfig:
+    """Return parameters if pgvector has an index with them.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    for name, (low, high) in _RANGES.items():
+        if not low <= getattr(hnsw, name) <= high:
+            raise ConfigError(f"pgvector takes {name} in {low}..{high}, got {getattr(hnsw, name)}")
+    if hnsw.ef_construction < 2 * hnsw.m:
+        raise ConfigError(f"pgvector takes ef_construction from 2 m = {2 * hnsw.m} up, got {hnsw.ef_construction}")
+    if space.dimensions > _MOST_AS_HALF:
+        raise ConfigError(
+            f"an HNSW index of pgvector takes up to {_MOST_AS_HALF} dimensions, not {space.dimensions}; search exactly "
+            "(EpisodicBackendType without HNSW), or choose a model with fewer"
+        )
+    return hnsw
+
+
+class Vectors:
+    """The vectors of one space.
+
+    Args:
+        number: of the space among those of the store.
+        space: of the vectors.
+        hnsw: parameters of the index; None for exact search.
+    """
+
+    def __init__(self, number: int, space: EmbeddingSpace, hnsw: HNSWConfig | None) -> None:
+        self.number = number
+        self.space = space
+        self.hnsw = None if hnsw is None else checked(hnsw, space)
+        self.table = table_of(number)
+        self.operator = _OPERATORS[space.metric]
+
+    def _as_half(self, hnsw: HNSWConfig) -> bool:
+        return hnsw.dtype == "float16" or self.space.dimensions > _MOST_AS_VECTOR
+
+    def _index(self, hnsw: HNSWConfig) -> str:
+        half = "_half" if self._as_half(hnsw) else ""
+        return f"{self.table}_hnsw_m{hnsw.m}_ef{hnsw.ef_construction}{half}"
+
+    # --- the index --------------------------------------------------------------------------------------------------
+
+    def _indexes(self, db: Connection, schema: str) -> list[str]:
+        """Return the names of the HNSW indexes that are there, and whole."""
+        rows = db.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+            " WHERE i.indrelid = to_regclass(%s) AND i.indisvalid",
+            (f"{schema}.{self.table}",),
+        ).fetchall()
+        return [name for (name,) in rows if _NAME.search(name)]
+
+    def build(self, connections: Connections, hnsw: HNSWConfig, *, rebuild: bool) -> bool:
+        """Make the index of these parameters, beside writers and searches, and drop others; False if it was there."""
+        name = self._index(checked(hnsw, self.space))
+        schema = connections.config.schema
+        with connections.outside() as db:
+            there = self._indexes(db, schema)
+            if name in there and not rebuild:
+                return False
+            made = f"{name}_new"
+            db.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{made}")
+            db.execute(f"CREATE INDEX CONCURRENTLY {made} ON {schema}.{self.table} USING hnsw {self._definition(hnsw)}")
+            for old in {*there, name}:
+                db.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{old}")
+            db.execute(f"ALTER INDEX {schema}.{made} RENAME TO {name}")
+        logger.info("Built the HNSW index of %s: %s", connections.name, hnsw)
+        return True
+
+    def _definition(self, hnsw: HNSWConfig) -> str:
+        kind = "halfvec" if self._as_half(hnsw) else "vector"
+        column = f"(vector::halfvec({self.space.dimensions}))" if kind == "halfvec" else "vector"
+        operators = f"{kind}_{_CLASSES[self.space.metric]}"
+        return f"({column} {operators}) WITH (m = {hnsw.m}, ef_construction = {hnsw.ef_construction})"
+
+    # --- searches ---------------------------------------------------------------------------------------------------
+
+    def settings(self, k: int, *, filtered: bool) -> dict[str, str | int]:
+        """Return what holds for a search through the index; more is looked at under a filter."""
+        assert self.hnsw is not None  # noqa: S101 (for the type checker)
+        wanted = k * _AGAIN if self._as_half(self.hnsw) else k
+        ef_search = self.hnsw.ef_search * (_FILTERED if filtered else 1)
+        return {
+            "hnsw.ef_search": min(_RANGES["ef_search"][1], max(ef_search, wanted)),
+            "hnsw.iterative_scan": "strict_order",
+            "hnsw.max_scan_tuples": _SCANNED,
+        }
+
+    @property
+    def distance(self) -> str:
+        """How far a row's vector is from one that is bound: a column."""
+        return f"(v.vector {self.operator} %s)"
+
+    def nearest(self, columns: str, condition: str, *, exact: bool) -> str:
+        """Return a statement for columns of the rows that match nearest to a vector.
+
+        Its parameters are those of the columns and of the condition, and then what `parameters` returns. Where the
+        index is of 16-bit numbers, more come than are wanted, to be looked at again by their whole vectors.
+        """
+        joined = f"SELECT {columns} FROM {self.table} v JOIN entries e USING ({KEY}) WHERE {condition}"
+        if exact or self.hnsw is None:  # an expression that no index has
+            return f"{joined} ORDER BY {self.distance} + 0, e.label LIMIT %s"
+        if not self._as_half(self.hnsw):
+            return f"{joined} ORDER BY v.vector {self.operator} %s LIMIT %s"
+        half = f"halfvec({self.space.dimensions})"
+        return f"{joined} ORDER BY v.vector::{half} {self.operator} %s::{half} LIMIT %s"
+
+    def parameters(self, vector: Vector, k: int, *, exact: bool) -> tuple[Any, ...]:
+        """Return the parameters of `nearest` after those of the condition."""
+        again = not exact and self.hnsw is not None and self._as_half(self.hnsw)
+        return (vector, k * _AGAIN if again else k)
+
+    def with_ef_search(self, ef_search: int) -> Vectors:
+        """Return the same with another `ef_search`."""
+        assert self.hnsw is not None  # noqa: S101 (for the type checker)
+        return Vectors(self.number, self.space, replace(self.hnsw, ef_search=ef_search))
