@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server test-milvus test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-retrieval measure what is found of what answers questions; DATA=set.jsonl for sets of your own"
 	@echo "make bench-server measure PostgreSQL in bulk, under load and as it grows; DSN=... for a server of yours"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
+	@echo "make test-milvus run the contract and more on a real Milvus Lite server, which takes ten minutes"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
 $(BIN)/python:
@@ -102,6 +103,11 @@ bench-latency: $(STAMPS)/core
 # DSN=of a server to measure, instead of one started for it; PARTS=bulk,load,growth.
 bench-server: $(STAMPS)/dev
 	$(BIN)/python benchmarks/server.py $(if $(DSN),--dsn "$(DSN)") $(if $(PARTS),--parts $(PARTS))
+
+# The contract takes ten minutes on a server that looks at every row in Python, so it has a target of its own.
+test-milvus: $(STAMPS)/dev
+	$(BIN)/python -m pip install --quiet --group milvus
+	$(BIN)/python -m pytest tests/milvus
 
 # torch takes some GB, so what needs it has an environment of its own.
 test-torch:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
+from llmspell_memory.backends.milvus.settings import MilvusConfig
 from llmspell_memory.backends.postgres.settings import PostgresConfig
 from llmspell_memory.embeddings import EmbeddingService, HashingProvider
 from llmspell_memory.errors import ConfigError
@@ -31,6 +32,7 @@ _OPTIONAL: Final[dict[str, type]] = {
     "telemetry": Telemetry,
     "keywords": KeywordConfig,
     "postgres": PostgresConfig,
+    "milvus": MilvusConfig,
 }
 
 
@@ -45,6 +47,9 @@ class EpisodicBackendType(Enum):
 
     POSTGRES = "Postgres"
     """A PostgreSQL server keeps the rows and answers searches, for several machines at once."""
+
+    MILVUS = "Milvus"
+    """A Milvus server keeps the rows and answers searches, for more vectors than one machine holds."""
 
     def __str__(self) -> str:
         return self.value
@@ -73,6 +78,7 @@ class MemoryConfig:
         keywords: how words are told apart and scored: the language whose stemmer makes them comparable, above all.
             A durable memory records it; None for what it records, and else the default, which is English.
         postgres: how the server is reached, for the backend of that name.
+        milvus: the same.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -91,6 +97,7 @@ class MemoryConfig:
     search_mode: SearchMode = DEFAULT_MODE
     keywords: KeywordConfig | None = None
     postgres: PostgresConfig | None = None
+    milvus: MilvusConfig | None = None
 
     def __post_init__(self) -> None:
         backend: object = self.backend
@@ -147,6 +154,17 @@ class MemoryConfig:
         """
         config = PostgresConfig(dsn=server) if isinstance(server, str) else server
         return cls(backend=EpisodicBackendType.POSTGRES, service=service, postgres=config)
+
+    @classmethod
+    def for_milvus(cls, server: MilvusConfig | str, service: EmbeddingService) -> Self:
+        """Return a memory over `service` in a Milvus server, with its HNSW index; the extra is `milvus`.
+
+        Args:
+            server: how it is reached, or its URI.
+            service: makes vectors.
+        """
+        config = MilvusConfig(uri=server) if isinstance(server, str) else server
+        return cls(backend=EpisodicBackendType.MILVUS, service=service, milvus=config)
 
     def with_backend(self, backend: EpisodicBackendType) -> Self:
         """Return a copy that searches through `backend`."""

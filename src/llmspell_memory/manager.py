@@ -431,6 +431,12 @@ def _backend(config: MemoryConfig, space: EmbeddingSpace, hnsw: HNSWConfig | Non
         from llmspell_memory.backends.postgres import PostgresBackend  # noqa: PLC0415 (it needs the driver)
 
         return PostgresBackend(config.postgres, space, hnsw=hnsw, keywords=config.keywords)
+    if config.backend is EpisodicBackendType.MILVUS:
+        if config.milvus is None:
+            raise ConfigError("the Milvus backend needs to know its server: MemoryConfig.for_milvus(uri, service)")
+        from llmspell_memory.backends.milvus import MilvusBackend  # noqa: PLC0415 (it needs the driver)
+
+        return MilvusBackend(config.milvus, space, hnsw=hnsw, keywords=config.keywords)
     if config.path is None:
         return LocalBackend(space, hnsw=hnsw, keywords=config.keywords)
     return SQLiteBackend(

@@ -40,6 +40,8 @@ OPTIONAL = {
     "psycopg",
     "psycopg_pool",
     "pgvector",
+    "pymilvus",
+    "grpc",
 }
 
 

@@ -64,7 +64,7 @@ class BackendStats:
     A scope tells of its own entries: the path is None, and bytes and numbers are 0, since they are of the whole store.
 
     Attributes:
-        rows: "ram" or "sqlite".
+        rows: "ram", "sqlite", "postgres" or "milvus".
         path: the file, None when there is none.
         entries: rows stored.
         unprocessed: rows not yet marked processed.

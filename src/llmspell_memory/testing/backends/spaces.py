@@ -157,10 +157,15 @@ class SpacesContract:
                 added.append(memory.add(entry(f"added {len(added)}", id=f"a{len(added)}")))
                 time.sleep(0.002)
 
+        def wait_for_writers(_: int) -> None:
+            more, until = len(added) + 8, time.monotonic() + 0.5  # in the end it is they who wait
+            while len(added) < more and time.monotonic() < until:
+                time.sleep(0.002)
+
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            assert manager.reembed(EmbeddingService(Watched(lambda _: time.sleep(0.02)), cache=None)).wait(30).switched
+            assert manager.reembed(EmbeddingService(Watched(wait_for_writers), cache=None)).wait(30).switched
         finally:
             ended.set()
             writer.join()
