@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import Matrix
 
+LOCAL = [EpisodicBackendType.IN_MEMORY, EpisodicBackendType.HNSW]
+
 WIDTH = 96
 NOW = datetime.now(UTC)
 
@@ -60,7 +62,7 @@ def point(entries: int, exact: float, hnsw: float | None) -> AdvicePoint:
     )
 
 
-@pytest.mark.parametrize("view", EpisodicBackendType)
+@pytest.mark.parametrize("view", LOCAL)
 def test_measured_on_the_memory_itself(service: EmbeddingService, view: EpisodicBackendType, tmp_path: Path) -> None:
     """Both views are timed at growing sizes up to the present one; recall, memory and the verdict are of these."""
     config = MemoryConfig(service=service, backend=view, path=tmp_path / "memory.db")
@@ -114,7 +116,7 @@ def test_an_exact_search_that_stays_quick_never_crosses() -> None:
     assert findings.pays is False
 
 
-@pytest.mark.parametrize("view", EpisodicBackendType)
+@pytest.mark.parametrize("view", LOCAL)
 @pytest.mark.parametrize("count", [0, 1, 2, 50, 999])
 def test_small_memories(service: EmbeddingService, count: int, view: EpisodicBackendType) -> None:
     """So few entries are searched exactly in either view: that is the advice, in one line, without a number made up."""
