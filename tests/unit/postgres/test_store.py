@@ -91,7 +91,11 @@ def test_errors_are_told_apart(theirs: type[psycopg.Error], ours: type[StorageEr
 
 
 @pytest.mark.parametrize("metric", ["cosine", "inner_product", "euclidean"])
-@pytest.mark.parametrize("hnsw", [None, HNSWConfig(), HNSWConfig(dtype="float16")], ids=["exact", "vector", "halfvec"])
+@pytest.mark.parametrize(
+    "hnsw",
+    [None, HNSWConfig(ef_search=300), HNSWConfig(ef_search=300, dtype="float16")],
+    ids=["exact", "vector", "halfvec"],
+)
 def test_metrics_score_as_elsewhere(config: PostgresConfig, metric: Metric, hnsw: HNSWConfig | None) -> None:
     """The same entries and scores as in RAM, through an index of 16-bit numbers, too."""
     space = EmbeddingSpace(provider="test", model=None, dimensions=24, metric=metric)
