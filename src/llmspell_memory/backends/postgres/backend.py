@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,8 +61,6 @@ if TYPE_CHECKING:
     from llmspell_memory.backends.postgres.connections import Cursor
     from llmspell_memory.types import EmbeddingSpace, Hit, HNSWConfig, Identity, Vector
 
-logger = logging.getLogger(__name__)
-
 PAGE: Final = 512
 """Rows read at a time."""
 
@@ -115,7 +112,7 @@ class PostgresBackend:
             self._keywords = keywords or noted
             self._analyzer = Analyzer(self._keywords.language)
             if keywords is not None and keywords != noted:
-                self._choose_keywords(keywords)
+                self._choose_keywords(keywords, instead_of=noted)
             self._use(Vectors(number, settled_space, hnsw))
             if hnsw:
                 self._using.build(self._connections, hnsw, rebuild=False)
@@ -128,10 +125,9 @@ class PostgresBackend:
         self._sql = sql.Statements(vectors.table)
         self._retrieval = Retrieval(self._connections, vectors, self._sql, self._keywords, self._analyzer)
 
-    def _choose_keywords(self, keywords: KeywordConfig) -> None:
+    def _choose_keywords(self, keywords: KeywordConfig, *, instead_of: KeywordConfig) -> None:
         """Record another way to tell words apart, and make the words of all rows anew by it."""
-        former = noted_keywords(self.read_note(KEYWORDS))
-        if former.language != keywords.language:
+        if instead_of.language != keywords.language:
             self._connections.run(self._words_anew)
         self.write_note(KEYWORDS, keywords_note(keywords))
 
@@ -177,7 +173,7 @@ class PostgresBackend:
 
         def whole(db: Cursor) -> tuple[Any, bool]:
             db.execute("SELECT pg_advisory_xact_lock_shared(%s)", (self._lock,))
-            self._check_in_use(db, using)
+            using.check_in_use(db, self._connections.name)
             before = None if self._has_written else _last_seq(db)
             done = work(db)
             if before is None:
@@ -194,13 +190,6 @@ class PostgresBackend:
             with self._switching:  # where this process has moved it, that is to be seen when this is raised
                 raise
         return done
-
-    def _check_in_use(self, db: Cursor, using: Vectors) -> None:
-        if db.execute("SELECT space FROM state").fetchone() != (using.number,):
-            raise SpaceChangedError(
-                f"{self._connections.name} holds vectors of another embedding space than {using.space} by now; open it "
-                "anew with the embedding service that it was moved to"
-            )
 
     def add(
         self, entries: Sequence[EpisodicEntry], *, space: EmbeddingSpace | None = None, skip_equal: bool = False
@@ -348,7 +337,7 @@ class PostgresBackend:
             statement = statements.scan(newest=newest).format(where=clause)
             try:
                 with self._connections.transaction(isolated=True) as db:
-                    self._check_in_use(db, using)
+                    using.check_in_use(db, self._connections.name)
                     with db.connection.cursor("scan", binary=True) as cursor:
                         cursor.execute(statement, (*parameters, limit))
                         while len(page := cursor.fetchmany(PAGE)) == PAGE:
@@ -394,7 +383,7 @@ class PostgresBackend:
             return _last_seq(db)
 
         def work(db: Cursor) -> RowChanges:
-            self._check_in_use(db, using)
+            using.check_in_use(db, self._connections.name)
             rows = db.execute(statements.told, (since, last, limit)).fetchall()
             buried = (
                 db.execute(

@@ -10,7 +10,6 @@ from llmspell_memory.backends.postgres.rows import READ, digest, key, root, to_e
 from llmspell_memory.backends.postgres.where import condition
 from llmspell_memory.backends.postgres.words import any_of, quoted
 from llmspell_memory.backends.scene import REACH, Corpus, Scene, Spotted, candidates_for, nearest_of
-from llmspell_memory.errors import SpaceChangedError
 from llmspell_memory.index.function_words import without_function_words
 from llmspell_memory.types import Filter, Hit, Part
 from llmspell_memory.types.moments import microseconds
@@ -112,7 +111,7 @@ class Retrieval:
         asked = _Asked(query, k, where, datetime.now(UTC))
 
         def work(db: Cursor) -> list[Hit]:
-            self._check_in_use(db)
+            self._vectors.check_in_use(db, self._connections.name)
             found = by(db, asked)
             return self._with_turns_around(db, found, asked) if query.around else found
 
@@ -120,13 +119,6 @@ class Retrieval:
         through_index = query.mode != "keyword" and not query.exact and self._vectors.hnsw is not None
         settings = self._vectors.settings(wanted, filtered=not where.is_everything) if through_index else {}
         return self._connections.run(work, settings=settings, isolated=True)
-
-    def _check_in_use(self, db: Cursor) -> None:
-        if db.execute("SELECT space FROM state").fetchone() != (self._vectors.number,):
-            raise SpaceChangedError(
-                f"{self._connections.name} holds vectors of another embedding space than {self._vectors.space} by now; "
-                "open it anew with the embedding service that it was moved to"
-            )
 
     # --- by meaning -------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.backends.postgres.rows import KEY, table_of
-from llmspell_memory.errors import ConfigError
+from llmspell_memory.errors import ConfigError, SpaceChangedError
 
 if TYPE_CHECKING:
-    from llmspell_memory.backends.postgres.connections import Connection, Connections
+    from llmspell_memory.backends.postgres.connections import Connection, Connections, Cursor
     from llmspell_memory.types import EmbeddingSpace, HNSWConfig, Vector
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,14 @@ class Vectors:
         self.hnsw = None if hnsw is None else checked(hnsw, space)
         self.table = table_of(number)
         self.operator = _OPERATORS[space.metric]
+
+    def check_in_use(self, db: Cursor, name: str) -> None:
+        """Raise a SpaceChangedError where the store, of this name, has been moved to another space."""
+        if db.execute("SELECT space FROM state").fetchone() != (self.number,):
+            raise SpaceChangedError(
+                f"{name} holds vectors of another embedding space than {self.space} by now; open it anew with the "
+                "embedding service that it was moved to"
+            )
 
     def _as_half(self, hnsw: HNSWConfig) -> bool:
         return hnsw.dtype == "float16" or self.space.dimensions > _MOST_AS_VECTOR
