@@ -430,7 +430,14 @@ def _backend(config: MemoryConfig, space: EmbeddingSpace, hnsw: HNSWConfig | Non
             )
         from llmspell_memory.backends.postgres import PostgresBackend  # noqa: PLC0415 (it needs the driver)
 
-        return PostgresBackend(config.postgres, space, hnsw=hnsw, keywords=config.keywords)
+        return PostgresBackend(
+            config.postgres,
+            space,
+            hnsw=hnsw,
+            warm=config.warm,
+            on_progress=config.on_progress,
+            keywords=config.keywords,
+        )
     if config.backend is EpisodicBackendType.MILVUS:
         if config.milvus is None:
             raise ConfigError("the Milvus backend needs to know its server: MemoryConfig.for_milvus(uri, service)")

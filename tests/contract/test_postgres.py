@@ -29,7 +29,7 @@ def opened(
 ) -> PostgresBackend:
     """Return a store of this folder's name."""
     schema = f"t_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
-    return PostgresBackend(PostgresConfig(dsn=dsn or shared().dsn, schema=schema), space, hnsw=hnsw)
+    return PostgresBackend(PostgresConfig(dsn=dsn or shared().dsn, schema=schema, index_from=0), space, hnsw=hnsw)
 
 
 class TestPostgresExact(DurableBackendContract):

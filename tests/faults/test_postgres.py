@@ -40,7 +40,7 @@ def server() -> Iterator[PostgresServer]:
 
 
 def opened(server: PostgresServer, **settings: float) -> PostgresBackend:
-    config = PostgresConfig(dsn=server.dsn, **settings)  # type: ignore[arg-type]
+    config = PostgresConfig(dsn=server.dsn, index_from=0, **settings)  # type: ignore[arg-type]
     return PostgresBackend(config, SERVICE.space, hnsw=HNSWConfig(m=8, ef_construction=32))
 
 

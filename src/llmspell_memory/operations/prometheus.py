@@ -69,6 +69,9 @@ def _index(page: _Page, stats: MemoryStats) -> None:
     page.metric("index_vectors", "gauge", "Vectors in the index.", index.size)
     page.metric("index_memory_bytes", "gauge", "Bytes held in memory by the index.", index.memory_bytes)
     page.metric("index_lag_changes", "gauge", "Changes that the index has yet to read.", stats.lag)
+    page.metric(
+        "index_built_ratio", "gauge", "Share of the index that is made; below 1 searches are exact.", index.built
+    )
     if index.config is not None:
         chosen = {name: getattr(index.config, name) for name in ("m", "ef_construction", "ef_search")}
         page.samples(

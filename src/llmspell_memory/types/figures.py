@@ -30,12 +30,21 @@ class SessionSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStats:
-    """A vector index: its kind, how many vectors it holds, its parameters (None when exact), bytes in memory."""
+    """A vector index: its kind, how many vectors it holds, its parameters (None when exact), bytes in memory.
+
+    Attributes:
+        kind: how it searches.
+        size: vectors that are searched.
+        config: its parameters.
+        memory_bytes: that it takes.
+        built: the share of it that is made, from 0 to 1; below 1 a server compares all vectors, which is exact.
+    """
 
     kind: Literal["exact", "hnsw"]
     size: int
     config: HNSWConfig | None
     memory_bytes: int
+    built: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ SPREAD = re.compile(r"\b(?:entries|gone|vectors_\d+)\b")
 @pytest.fixture
 def manager() -> Iterator[DefaultMemoryManager]:
     shared().execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-    config = PostgresConfig(dsn=shared().dsn, schema=SCHEMA)
+    config = PostgresConfig(dsn=shared().dsn, schema=SCHEMA, index_from=0)
     backend = PostgresBackend(config, SERVICE.space, hnsw=HNSWConfig(m=8, ef_construction=32))
     with DefaultMemoryManager(backend, SERVICE) as manager:
         yield manager

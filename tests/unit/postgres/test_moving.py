@@ -30,7 +30,9 @@ def server() -> Iterator[Callable[[str], PostgresBackend]]:
 
     def make(schema: str) -> PostgresBackend:
         shared().execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        opened.append(PostgresBackend(PostgresConfig(dsn=shared().dsn, schema=schema), SERVICE.space, hnsw=HNSW))
+        opened.append(
+            PostgresBackend(PostgresConfig(dsn=shared().dsn, schema=schema, index_from=0), SERVICE.space, hnsw=HNSW)
+        )
         return opened[-1]
 
     yield make

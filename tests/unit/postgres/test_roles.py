@@ -42,7 +42,7 @@ def owner() -> Iterator[PostgresBackend]:
         "DROP OWNED BY alice" if exists("alice") else "SELECT 1",
         "CREATE ROLE alice LOGIN" if not exists("alice") else "SELECT 1",
     )
-    backend = PostgresBackend(PostgresConfig(dsn=shared().dsn, schema=SCHEMA), SERVICE.space, hnsw=HNSW)
+    backend = PostgresBackend(PostgresConfig(dsn=shared().dsn, schema=SCHEMA, index_from=0), SERVICE.space, hnsw=HNSW)
     backend.add([turn("root"), turn("ours", "acme", "alice"), turn("below", "acme", "alice", "x")])
     backend.add([turn("theirs", "acme", "bob"), turn("alike", "acme", "alice2"), turn("above", "acme")])
     backend.grant("alice", "acme", "alice")
@@ -58,7 +58,7 @@ def exists(role: str) -> bool:
 @pytest.fixture
 def alice(owner: PostgresBackend) -> Iterator[PostgresBackend]:
     del owner
-    config = PostgresConfig(dsn=shared().dsn_of("alice"), schema=SCHEMA)
+    config = PostgresConfig(dsn=shared().dsn_of("alice"), schema=SCHEMA, index_from=0)
     backend = PostgresBackend(config, SERVICE.space, hnsw=HNSW)
     yield backend
     backend.close()
@@ -154,7 +154,7 @@ def test_what_is_copied_out_is_its_own(owner: PostgresBackend) -> None:
 def test_a_namespace_may_be_taken_back(owner: PostgresBackend) -> None:
     """Then the role sees nothing, and not even the tables; two namespaces are given by two calls."""
     owner.grant("alice", "acme", "bob")
-    config = PostgresConfig(dsn=shared().dsn_of("alice"), schema=SCHEMA)
+    config = PostgresConfig(dsn=shared().dsn_of("alice"), schema=SCHEMA, index_from=0)
     backend = PostgresBackend(config, SERVICE.space)
     assert names(backend) == {"ours", "below", "theirs"}
     owner.revoke("alice")

@@ -86,7 +86,7 @@ def local(judge: LocalBackend) -> Iterator[LocalBackend]:
 def store(judge: LocalBackend) -> Iterator[PostgresBackend]:
     del judge
     shared().execute("DROP SCHEMA IF EXISTS searches CASCADE")
-    config = PostgresConfig(dsn=shared().dsn, schema="searches")
+    config = PostgresConfig(dsn=shared().dsn, schema="searches", index_from=0)
     backend = PostgresBackend(config, SERVICE.space, hnsw=HNSWConfig())
     backend.add(talk())
     yield backend

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def config() -> Iterator[PostgresConfig]:
-    yield PostgresConfig(dsn=shared().dsn, schema="of_tests")
+    yield PostgresConfig(dsn=shared().dsn, schema="of_tests", index_from=0)
     shared().execute("DROP SCHEMA IF EXISTS of_tests CASCADE")
 
 

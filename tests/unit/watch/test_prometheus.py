@@ -62,6 +62,7 @@ def test_it_is_what_stats_tell(manager: DefaultMemoryManager) -> None:
     assert value(found["namespaces"]) == 3
     assert value(found["sequence_number"]) == stats.seq == 5
     assert value(found["index_lag_changes"]) == 0
+    assert value(found["index_built_ratio"]) == 1
     assert value(found["index_parameter"], parameter="ef_search") == 50
     assert value(found["cache_hits"]) == stats.cache_hits
     assert found["cache_hits"].type == "counter"

@@ -23,6 +23,7 @@ from llmspell_memory.backends.notes import (
 from llmspell_memory.backends.postgres import roles
 from llmspell_memory.backends.postgres import statements as sql
 from llmspell_memory.backends.postgres.beside import VectorsBeside, counts_beside
+from llmspell_memory.backends.postgres.building import IndexBuilder, share_there
 from llmspell_memory.backends.postgres.connections import Connections
 from llmspell_memory.backends.postgres.figures import row_figures
 from llmspell_memory.backends.postgres.retrieving import Retrieval
@@ -34,7 +35,7 @@ from llmspell_memory.backends.postgres.schema import (
     settled,
 )
 from llmspell_memory.backends.postgres.settings import PostgresConfig
-from llmspell_memory.backends.postgres.vectors import Vectors
+from llmspell_memory.backends.postgres.vectors import InUse, Vectors
 from llmspell_memory.backends.postgres.where import condition
 from llmspell_memory.backends.postgres.words import as_tsvector
 from llmspell_memory.backends.repeats import Repeats
@@ -67,6 +68,9 @@ PAGE: Final = 512
 _FEW: Final = 16
 """Rows that are put one by one; more are copied together."""
 
+_AT_ONCE: Final = 1_000
+"""Vectors that one statement links into the index, which takes milliseconds for each; a statement has a time limit."""
+
 
 _Words: TypeAlias = tuple[str, int]
 """The terms of a text as they are stored, and how many they are."""
@@ -75,13 +79,16 @@ _Words: TypeAlias = tuple[str, int]
 class PostgresBackend:
     """Entries in a schema of a PostgreSQL database, durable when a call returns; any number of servers may use it.
 
-    Searches by meaning go through pgvector's HNSW index, and are asked again without it where fewer came back than may
-    match. Words are found by full-text search over the terms that the other backends have, too.
+    Searches by meaning go through pgvector's HNSW index where there are entries enough, and are asked again without it
+    where fewer came back than may match. Words are found by full-text search over the terms that the other backends
+    have, too.
 
     Args:
         config: how the server is reached; or its connection string.
         space: of the vectors; recorded in a new store, compared with the record of an old one. None: as recorded.
         hnsw: parameters of an HNSW index, built while others use the store; None for exact search.
+        warm: build an index that is missing before this returns; otherwise in the background.
+        on_progress: called while an index is built with how many rows are in it, and how many there are.
         keywords: how words are told apart and scored, recorded in the store from now on; None for as recorded.
 
     Raises:
@@ -97,6 +104,8 @@ class PostgresBackend:
         space: EmbeddingSpace | None = None,
         *,
         hnsw: HNSWConfig | None = None,
+        warm: bool = True,
+        on_progress: Callable[[int, int], object] | None = None,
         keywords: KeywordConfig | None = None,
     ) -> None:
         self._config = PostgresConfig(dsn=config) if isinstance(config, str) else config
@@ -106,6 +115,7 @@ class PostgresBackend:
         self._has_written = False
         self._parts = SearchParts()
         self._connections = Connections(self._config, prepare=lambda db: prepare(db, self._config.schema))
+        self._builder = IndexBuilder(self._connections, lambda: self._using, on_progress=on_progress)
         try:
             number, settled_space = self._connections.run(lambda db: settled(db, space, name=self._connections.name))
             noted = noted_keywords(self.read_note(KEYWORDS))
@@ -114,8 +124,8 @@ class PostgresBackend:
             if keywords is not None and keywords != noted:
                 self._choose_keywords(keywords, instead_of=noted)
             self._use(Vectors(number, settled_space, hnsw))
-            if hnsw:
-                self._using.build(self._connections, hnsw, rebuild=False)
+            if warm:
+                self._builder.build(self._using)
         except BaseException:
             self._connections.close()
             raise
@@ -123,7 +133,9 @@ class PostgresBackend:
     def _use(self, vectors: Vectors) -> None:
         self._using = vectors
         self._sql = sql.Statements(vectors.table)
-        self._retrieval = Retrieval(self._connections, vectors, self._sql, self._keywords, self._analyzer)
+        self._retrieval = Retrieval(
+            self._connections, vectors, self._sql, self._keywords, self._analyzer, seen=self._builder.seen
+        )
 
     def _choose_keywords(self, keywords: KeywordConfig, *, instead_of: KeywordConfig) -> None:
         """Record another way to tell words apart, and make the words of all rows anew by it."""
@@ -166,29 +178,33 @@ class PostgresBackend:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def _write(self, work: Callable[[Cursor], Any], *, space: EmbeddingSpace | None = None) -> Any:
-        """Return what `work` does while holding the lock that writers share, if the store is still in its space."""
+    def _write(self, work: Callable[[Cursor], Any], *, space: EmbeddingSpace | None = None, rows: int = 0) -> Any:
+        """Return what `work` does, to so many new rows, while holding the lock that writers share.
+
+        Nothing is done where the store is no longer in its space.
+        """
         using = self._using
         check_space(using.space, space)
 
-        def whole(db: Cursor) -> tuple[Any, bool]:
+        def whole(db: Cursor) -> tuple[Any, bool, InUse]:
             db.execute("SELECT pg_advisory_xact_lock_shared(%s)", (self._lock,))
-            using.check_in_use(db, self._connections.name)
+            in_use = using.check_in_use(db, self._connections.name)
             before = None if self._has_written else _last_seq(db)
             done = work(db)
             if before is None:
-                return done, True
+                return done, True, in_use
             if (last := _last_seq(db)) == before:
-                return done, False
+                return done, False, in_use
             known = db.execute("SELECT text FROM notes WHERE name = %s", (ERAS,)).fetchone() or (None,)
             _put_note(db, ERAS, with_era(known[0], before + 1))
-            return done, last > before
+            return done, last > before, in_use
 
         try:
-            done, self._has_written = self._connections.run(whole)
+            done, self._has_written, in_use = self._connections.run(whole)
         except SpaceChangedError:
             with self._switching:  # where this process has moved it, that is to be seen when this is raised
                 raise
+        self._builder.seen(in_use, written=rows)
         return done
 
     def add(
@@ -207,7 +223,7 @@ class PostgresBackend:
             self._put(db, using, _last_of_each(entries), words)
             return [one.id for one in entries]
 
-        ids: list[str] = self._write(work, space=space)
+        ids: list[str] = self._write(work, space=space, rows=len(entries))
         return ids
 
     def _words(self, text: str) -> _Words:
@@ -264,12 +280,13 @@ class PostgresBackend:
         db.execute(sql.STAGE)
         with db.copy(sql.COPY_STAGED) as copy:
             copy.set_types(sql.STAGED_TYPES)
-            for row in rows:
-                copy.write_row(row)
+            for place, row in enumerate(rows):
+                copy.write_row((*row, place))
         for table in others:
             db.execute(sql.drop_outdated_staged(table))
         db.execute(sql.PUT_STAGED_ENTRIES)
-        db.execute(self._sql.put_staged_vectors)
+        for start in range(0, len(rows), _AT_ONCE):
+            db.execute(self._sql.put_staged_vectors, (start, start + _AT_ONCE))
         db.execute("DROP TABLE staged")
 
     def mark_processed(self, where: Filter) -> int:
@@ -452,7 +469,14 @@ class PostgresBackend:
 
     def beside(self, space: EmbeddingSpace) -> VectorsBeside:
         """Return vectors of another space for the same rows, begun if there are none yet."""
-        return VectorsBeside(self._connections, space, lock=self._lock, using=lambda: self._using, adopt=self._adopt)
+        return VectorsBeside(
+            self._connections,
+            space,
+            lock=self._lock,
+            using=lambda: self._using,
+            adopt=self._adopt,
+            builder=self._builder,
+        )
 
     @contextmanager
     def _adopt(self) -> Iterator[Callable[[Vectors], None]]:
@@ -461,14 +485,14 @@ class PostgresBackend:
             yield self._use
 
     def configure(self, hnsw: HNSWConfig | None, *, rebuild: bool = False) -> None:
-        """Change the index's parameters or kind; reads go on meanwhile.
+        """Change the index's parameters or kind; reads go on meanwhile. The same ones build the index if it is missing.
 
         Exact search leaves the index where it is, for others may search through it.
         """
         self._connections.check_open()
         with self._switching:
             now = self.hnsw
-            if not rebuild and hnsw and now and replace(now, ef_search=hnsw.ef_search) == hnsw:
+            if not rebuild and hnsw and now and now != hnsw and replace(now, ef_search=hnsw.ef_search) == hnsw:
                 self._use(Vectors(self._using.number, self._using.space, hnsw))
                 return
         with self._configuring:
@@ -476,8 +500,8 @@ class PostgresBackend:
             while True:
                 using = self._using
                 fresh = Vectors(using.number, using.space, hnsw)
-                if hnsw and built != using.number:
-                    fresh.build(self._connections, hnsw, rebuild=rebuild)
+                if built != using.number:
+                    self._builder.build(fresh, rebuild=rebuild)
                     built = using.number
                 with self._switching:
                     if self._using.number != using.number:  # moved to another space meanwhile
@@ -508,6 +532,7 @@ class PostgresBackend:
                 size=vectors,
                 config=using.hnsw,
                 memory_bytes=index_bytes,
+                built=share_there(db, using),
             )
             return BackendStats(
                 rows="postgres",
@@ -551,7 +576,8 @@ class PostgresBackend:
         self._connections.run(lambda db: roles.revoke(db, self._config.schema, role))
 
     def close(self) -> None:
-        """Close the connections; a second call does nothing."""
+        """Close the connections; a second call does nothing. An index that is being built is given up."""
+        self._builder.close()
         self._connections.close()
 
 

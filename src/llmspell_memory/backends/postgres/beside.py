@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from llmspell_memory.backends.postgres.building import IndexBuilder
     from llmspell_memory.backends.postgres.connections import Connections, Cursor
     from llmspell_memory.types import EmbeddingSpace, Matrix, RowText
 
@@ -33,6 +34,7 @@ class VectorsBeside:
         lock: number of the lock that writers share.
         using: returns the vectors in use.
         adopt: gives what makes others those.
+        builder: makes their index.
 
     Raises:
         ConfigError: the space is the one in use.
@@ -46,12 +48,14 @@ class VectorsBeside:
         lock: int,
         using: Callable[[], Vectors],
         adopt: Callable[[], AbstractContextManager[Callable[[Vectors], None]]],
+        builder: IndexBuilder,
     ) -> None:
         self.space = space
         self._connections = connections
         self._lock = lock
         self._using = using
         self._adopt = adopt
+        self._builder = builder
         if using().space == space:
             raise ConfigError(f"the store holds vectors of {space} already")
 
@@ -153,8 +157,7 @@ class VectorsBeside:
         number = self._connections.run(self._begun)
         using = self._using()
         fresh = Vectors(number, self.space, using.hnsw)
-        if fresh.hnsw:
-            fresh.build(self._connections, fresh.hnsw, rebuild=False)
+        self._builder.build(fresh)
 
         def work(db: Cursor) -> bool:
             db.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))

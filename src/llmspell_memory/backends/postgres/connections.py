@@ -23,6 +23,7 @@ try:
     import psycopg
     from pgvector.psycopg import register_vector
     from psycopg import errors as states
+    from psycopg.conninfo import conninfo_to_dict
     from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 except ImportError as error:
     raise MissingDependencyError("psycopg, psycopg-pool or pgvector", extra="postgres") from error
@@ -65,15 +66,15 @@ class Connections:
         self.name = f"PostgreSQL schema {config.schema}"
         self._born = Birthplace()
         self._closed = False
-        options: dict[str, Any] = {"autocommit": True, "connect_timeout": max(2, round(config.pool_seconds))}
+        self._options: dict[str, Any] = {"autocommit": True, "connect_timeout": max(2, round(config.pool_seconds))}
         try:
-            with psycopg.connect(config.dsn, **options) as first, first.transaction(), first.cursor() as cursor:
+            with psycopg.connect(config.dsn, **self._options) as first, first.transaction(), first.cursor() as cursor:
                 for statement in self._beginning({}, isolated=False):
                     cursor.execute(statement)
                 prepare(cursor)
             self._pool: ConnectionPool[Connection] = ConnectionPool(
                 config.dsn,
-                kwargs=options,
+                kwargs=self._options,
                 min_size=0,
                 max_size=config.pool_size,
                 timeout=config.pool_seconds,
@@ -169,6 +170,18 @@ class Connections:
                 yield connection
         except PoolTimeout as error:
             raise UnavailableError(f"{self.name}: no connection was free") from error
+        except psycopg.Error as error:
+            raise told(error, self.name) from error
+
+    @contextmanager
+    def apart(self, **settings: str) -> Iterator[Connection]:
+        """A connection of its own with these settings, outside of the pool, which is closed where the block ends."""
+        self.check_open()
+        given = conninfo_to_dict(self.config.dsn).get("options", "")
+        options = " ".join([str(given), *(f"-c {name}={value}" for name, value in settings.items())])
+        try:
+            with psycopg.connect(self.config.dsn, **self._options, options=options) as connection:
+                yield connection
         except psycopg.Error as error:
             raise told(error, self.name) from error
 

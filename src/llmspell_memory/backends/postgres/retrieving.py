@@ -15,19 +15,20 @@ from llmspell_memory.types import Filter, Hit, Part
 from llmspell_memory.types.moments import microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from llmspell_memory.backends.postgres.connections import Connections, Cursor
     from llmspell_memory.backends.postgres.statements import Statements
-    from llmspell_memory.backends.postgres.vectors import Vectors
+    from llmspell_memory.backends.postgres.vectors import InUse, Vectors
     from llmspell_memory.index.analysis import Analyzer
     from llmspell_memory.types import EpisodicEntry, KeywordConfig, Query, Vector
 
 _FOR_ONE: Final = 4
 """Rows by words alone that are scored for each one wanted: the server sees which terms they have, not how often."""
 
-_FEW: Final = 10_000
-"""Rows that are compared one by one rather than through the index, of which it passes over many that do not match."""
+_OF_MATCHING: Final = 2
+"""Times `index_from`: so many rows that match are rather compared one by one, for an index passes over the others, too.
+"""
 
 _ROLES: Final = 1_000
 """Roles of a store that are looked at for names in a question."""
@@ -59,12 +60,13 @@ class _Row(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A search, and the moment by which entries have expired."""
+    """A search, the moment by which entries have expired, and whether vectors have an index."""
 
     query: Query
     k: int
     where: Filter
     now: datetime
+    indexed: bool
 
     @property
     def vector(self) -> Vector:
@@ -87,6 +89,7 @@ class Retrieval:
         statements: over it.
         keywords: how words are told apart and scored.
         analyzer: that tells them apart.
+        seen: is told how each search found the vectors.
     """
 
     def __init__(
@@ -96,29 +99,35 @@ class Retrieval:
         statements: Statements,
         keywords: KeywordConfig,
         analyzer: Analyzer,
+        *,
+        seen: Callable[[InUse], None],
     ) -> None:
         self._connections = connections
         self._vectors = vectors
         self._sql = statements
         self._keywords = keywords
         self._analyzer = analyzer
+        self._seen = seen
 
     def hits(self, query: Query, k: int, where: Filter) -> list[Hit]:
         """Return the k entries that answer best among those that match, best first, all as they are at one moment."""
         if k == 0 or (where.ids is not None and not where.ids):
             return []
         by = {"semantic": self._by_meaning, "keyword": self._by_words, "hybrid": self._by_everything}[query.mode]
-        asked = _Asked(query, k, where, datetime.now(UTC))
+        now = datetime.now(UTC)
 
-        def work(db: Cursor) -> list[Hit]:
-            self._vectors.check_in_use(db, self._connections.name)
+        def work(db: Cursor) -> tuple[list[Hit], InUse]:
+            in_use = self._vectors.check_in_use(db, self._connections.name)
+            asked = _Asked(query, k, where, now, in_use.indexed)
             found = by(db, asked)
-            return self._with_turns_around(db, found, asked) if query.around else found
+            return (self._with_turns_around(db, found, asked) if query.around else found), in_use
 
         wanted = candidates_for(k) if query.mode == "hybrid" else k
         through_index = query.mode != "keyword" and not query.exact and self._vectors.hnsw is not None
         settings = self._vectors.settings(wanted, filtered=not where.is_everything) if through_index else {}
-        return self._connections.run(work, settings=settings, isolated=True)
+        found, in_use = self._connections.run(work, settings=settings, isolated=True)
+        self._seen(in_use)
+        return found
 
     # --- by meaning -------------------------------------------------------------------------------------------------
 
@@ -157,14 +166,15 @@ class Retrieval:
 
     def _through_index(self, db: Cursor, asked: _Asked) -> bool:
         """Say whether so many rows match that the index is the quicker way; the server's own guess is often wrong."""
-        if asked.query.exact or self._vectors.hnsw is None:
+        if asked.query.exact or self._vectors.hnsw is None or not asked.indexed:
             return False
         if asked.where.is_everything:
             return True
         clause, parameters = asked.condition
         some = f"SELECT count(*) FROM (SELECT 1 FROM entries e WHERE {clause} LIMIT %s) s"
         db.execute("SET LOCAL enable_seqscan = off")
-        enough = db.execute(some, (*parameters, _FEW)).fetchone() == (_FEW,)
+        few = _OF_MATCHING * self._connections.config.index_from
+        enough = db.execute(some, (*parameters, few)).fetchone() == (few,)
         db.execute("SET LOCAL enable_seqscan = on")
         return enough
 

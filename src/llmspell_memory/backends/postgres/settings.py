@@ -22,6 +22,9 @@ class PostgresConfig:
         pool_seconds: how long a call waits for one of them.
         statement_seconds: how long one statement may take.
         retry_seconds: how long a call is tried again after a lost connection, a deadlock or a restarting server.
+        index_from: entries from which on there is an HNSW index. Fewer are compared one by one, which is exact.
+        build_megabytes: memory at most that the server takes to build one, where it would by itself take less than the
+            graph needs; a graph that does not fit is built many times slower.
 
     Raises:
         ConfigError: a value is out of its range, or of the wrong kind.
@@ -33,14 +36,18 @@ class PostgresConfig:
     pool_seconds: float = 10.0
     statement_seconds: float = 60.0
     retry_seconds: float = 10.0
+    index_from: int = 5_000
+    build_megabytes: int = 1_024
 
     def __post_init__(self) -> None:
         if not isinstance(self.dsn, str):
             raise ConfigError(f"dsn must be a connection string, got {type(self.dsn).__name__}")
         if not isinstance(self.schema, str) or not _NAME.fullmatch(self.schema):
             raise ConfigError(f"schema must be a name of lower-case letters, digits and _, got {self.schema!r}")
-        if isinstance(self.pool_size, bool) or not isinstance(self.pool_size, int) or self.pool_size < 1:
-            raise ConfigError(f"pool_size must be a positive integer, got {self.pool_size!r}")
+        for name, least in (("pool_size", 1), ("index_from", 0), ("build_megabytes", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} must be an integer from {least} up, got {value!r}")
         for name in ("pool_seconds", "statement_seconds", "retry_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:

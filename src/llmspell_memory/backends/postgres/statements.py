@@ -25,12 +25,12 @@ STAGE: Final = (
     "CREATE TEMP TABLE staged (root bytea, id_key bytea, namespace_key bytea, path bytea, namespace bytea, id text,"
     " session_key bytea, session_id text, role_key bytea, role text, content text, happened bigint, learned bigint,"
     " metadata text, facts bytea[], processed boolean, expires bigint, words text, terms int, label bigint,"
-    " vector vector) ON COMMIT DROP"
+    " vector vector, place int) ON COMMIT DROP"
 )
-COPY_STAGED: Final = f"COPY staged ({WRITTEN}, words, terms, label, vector) FROM STDIN WITH (FORMAT BINARY)"
+COPY_STAGED: Final = f"COPY staged ({WRITTEN}, words, terms, label, vector, place) FROM STDIN WITH (FORMAT BINARY)"
 STAGED_TYPES: Final = (
     *("bytea", "bytea", "bytea", "bytea", "bytea", "text", "bytea", "text", "bytea", "text", "text"),
-    *("int8", "int8", "text", "bytea[]", "bool", "int8", "text", "int4", "int8", "vector"),
+    *("int8", "int8", "text", "bytea[]", "bool", "int8", "text", "int4", "int8", "vector", "int4"),
 )
 PUT_STAGED_ENTRIES: Final = (
     f"INSERT INTO entries ({WRITTEN}, words, terms, label, seq)"
@@ -76,7 +76,7 @@ class Statements:
         )
         self.put_staged_vectors = (
             f"INSERT INTO {vectors} ({KEY}, vector) SELECT {KEY}, vector FROM staged"
-            " ORDER BY id_key, namespace_key"
+            " WHERE place >= %s AND place < %s ORDER BY place"
             " ON CONFLICT (id_key, namespace_key, root) DO UPDATE SET vector = excluded.vector"
             f" WHERE {vectors}.vector <> excluded.vector"
         )

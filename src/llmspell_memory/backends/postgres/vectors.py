@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmspell_memory.backends.postgres.rows import KEY, table_of
 from llmspell_memory.errors import ConfigError, SpaceChangedError
 
 if TYPE_CHECKING:
-    from llmspell_memory.backends.postgres.connections import Connection, Connections, Cursor
+    from llmspell_memory.backends.postgres.connections import Cursor
     from llmspell_memory.types import EmbeddingSpace, HNSWConfig, Vector
-
-logger = logging.getLogger(__name__)
 
 _OPERATORS: Final = {"cosine": "<=>", "inner_product": "<#>", "euclidean": "<->"}
 _CLASSES: Final = {"cosine": "cosine_ops", "inner_product": "ip_ops", "euclidean": "l2_ops"}
@@ -33,7 +29,12 @@ _FILTERED: Final = 2
 _SCANNED: Final = 100_000
 """Rows that an index scan passes over at most to find those that match; then all that match are compared."""
 
-_NAME: Final = re.compile(r"_hnsw_m(\d+)_ef(\d+)(_half)?$")
+
+class InUse(NamedTuple):
+    """How a call found the vectors: whether there is an index, and how many labels have been given so far."""
+
+    indexed: bool
+    labels: int
 
 
 def checked(hnsw: HNSWConfig, space: EmbeddingSpace) -> HNSWConfig:
@@ -71,61 +72,54 @@ class Vectors:
         self.table = table_of(number)
         self.operator = _OPERATORS[space.metric]
 
-    def check_in_use(self, db: Cursor, name: str) -> None:
-        """Raise a SpaceChangedError where the store, of this name, has been moved to another space."""
-        if db.execute("SELECT space FROM state").fetchone() != (self.number,):
+    def check_in_use(self, db: Cursor, name: str) -> InUse:
+        """Return how the vectors are found.
+
+        Raises:
+            SpaceChangedError: the store, of this name, has been moved to another space.
+        """
+        found = db.execute(
+            "SELECT space, to_regclass(%s) IS NOT NULL, (SELECT last_value FROM labels) FROM state", (self.index,)
+        ).fetchone()
+        if found is None or found[0] != self.number:
             raise SpaceChangedError(
                 f"{name} holds vectors of another embedding space than {self.space} by now; open it anew with the "
                 "embedding service that it was moved to"
             )
-
-    def _as_half(self, hnsw: HNSWConfig) -> bool:
-        return hnsw.dtype == "float16" or self.space.dimensions > _MOST_AS_VECTOR
-
-    def _index(self, hnsw: HNSWConfig) -> str:
-        half = "_half" if self._as_half(hnsw) else ""
-        return f"{self.table}_hnsw_m{hnsw.m}_ef{hnsw.ef_construction}{half}"
+        return InUse(*found[1:])
 
     # --- the index --------------------------------------------------------------------------------------------------
 
-    def _indexes(self, db: Connection, schema: str) -> list[str]:
-        """Return the names of the HNSW indexes that are there, and whole."""
-        rows = db.execute(
-            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-            " WHERE i.indrelid = to_regclass(%s) AND i.indisvalid",
-            (f"{schema}.{self.table}",),
-        ).fetchall()
-        return [name for (name,) in rows if _NAME.search(name)]
+    @property
+    def _half(self) -> bool:
+        """Whether the index has them as 16-bit numbers."""
+        assert self.hnsw is not None  # noqa: S101 (for the type checker)
+        return self.hnsw.dtype == "float16" or self.space.dimensions > _MOST_AS_VECTOR
 
-    def build(self, connections: Connections, hnsw: HNSWConfig, *, rebuild: bool) -> bool:
-        """Make the index of these parameters, beside writers and searches, and drop others; False if it was there."""
-        name = self._index(checked(hnsw, self.space))
-        schema = connections.config.schema
-        with connections.outside() as db:
-            there = self._indexes(db, schema)
-            if name in there and not rebuild:
-                return False
-            made = f"{name}_new"
-            db.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{made}")
-            db.execute(f"CREATE INDEX CONCURRENTLY {made} ON {schema}.{self.table} USING hnsw {self._definition(hnsw)}")
-            for old in {*there, name}:
-                db.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{old}")
-            db.execute(f"ALTER INDEX {schema}.{made} RENAME TO {name}")
-        logger.info("Built the HNSW index of %s: %s", connections.name, hnsw)
-        return True
+    @property
+    def index(self) -> str:
+        """Name of the index; another than that which search by the same numbers goes through it as well."""
+        return f"{self.table}_hnsw{'_half' if self.hnsw and self._half else ''}"
 
-    def _definition(self, hnsw: HNSWConfig) -> str:
-        kind = "halfvec" if self._as_half(hnsw) else "vector"
-        column = f"(vector::halfvec({self.space.dimensions}))" if kind == "halfvec" else "vector"
-        operators = f"{kind}_{_CLASSES[self.space.metric]}"
-        return f"({column} {operators}) WITH (m = {hnsw.m}, ef_construction = {hnsw.ef_construction})"
+    @property
+    def parameters_told(self) -> frozenset[str]:
+        """The parameters of the index, as the server writes them."""
+        assert self.hnsw is not None  # noqa: S101 (for the type checker)
+        return frozenset([f"m={self.hnsw.m}", f"ef_construction={self.hnsw.ef_construction}"])
+
+    @property
+    def definition(self) -> str:
+        """What the index is made of, and how."""
+        kind = "halfvec" if self._half else "vector"
+        column = f"(vector::halfvec({self.space.dimensions}))" if self._half else "vector"
+        return f"({column} {kind}_{_CLASSES[self.space.metric]}) WITH ({', '.join(sorted(self.parameters_told))})"
 
     # --- searches ---------------------------------------------------------------------------------------------------
 
     def settings(self, k: int, *, filtered: bool) -> dict[str, str | int]:
         """Return what holds for a search through the index; more is looked at under a filter."""
         assert self.hnsw is not None  # noqa: S101 (for the type checker)
-        wanted = k * _AGAIN if self._as_half(self.hnsw) else k
+        wanted = k * _AGAIN if self._half else k
         ef_search = self.hnsw.ef_search * (_FILTERED if filtered else 1)
         return {
             "hnsw.ef_search": min(_RANGES["ef_search"][1], max(ef_search, wanted)),
@@ -147,14 +141,14 @@ class Vectors:
         joined = f"SELECT {columns} FROM {self.table} v JOIN entries e USING ({KEY}) WHERE {condition}"
         if exact or self.hnsw is None:  # an expression that no index has
             return f"{joined} ORDER BY {self.distance} + 0, e.label LIMIT %s"
-        if not self._as_half(self.hnsw):
+        if not self._half:
             return f"{joined} ORDER BY v.vector {self.operator} %s LIMIT %s"
         half = f"halfvec({self.space.dimensions})"
         return f"{joined} ORDER BY v.vector::{half} {self.operator} %s::{half} LIMIT %s"
 
     def parameters(self, vector: Vector, k: int, *, exact: bool) -> tuple[Any, ...]:
         """Return the parameters of `nearest` after those of the condition."""
-        again = not exact and self.hnsw is not None and self._as_half(self.hnsw)
+        again = not exact and self.hnsw is not None and self._half
         return (vector, k * _AGAIN if again else k)
 
     def with_ef_search(self, ef_search: int) -> Vectors:

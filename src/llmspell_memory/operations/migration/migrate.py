@@ -274,6 +274,7 @@ def read_into_index(target: EpisodicBackend, seconds: dict[Phase, float], tell: 
     with timed(seconds, "index"):
         entries = target.count(ALL)
         tell("index", 0, entries)
+        target.configure(target.hnsw)
         target.search(some.embedding, 1, ALL)
         tell("index", entries, entries)
 
