@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server test-milvus test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity test-milvus test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make bench-retrieval measure what is found of what answers questions; DATA=set.jsonl for sets of your own"
 	@echo "make bench-server measure PostgreSQL in bulk, under load and as it grows; DSN=... for a server of yours"
+	@echo "make bench-capacity  measure what an entry takes in each backend, and calculate what a billion would"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
 	@echo "make test-milvus run the contract and more on a real Milvus Lite server, which takes ten minutes"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
@@ -108,6 +109,10 @@ bench-server: $(STAMPS)/dev
 test-milvus: $(STAMPS)/dev
 	$(BIN)/python -m pip install --quiet --group milvus
 	$(BIN)/python -m pytest tests/milvus
+
+# DATA=a file of utterances.
+bench-capacity: $(STAMPS)/dev
+	$(BIN)/python benchmarks/capacity.py $(if $(DATA),--data $(DATA)) $(if $(MEASURED),--write-docs)
 
 # torch takes some GB, so what needs it has an environment of its own.
 test-torch:
