@@ -152,8 +152,8 @@ def tables(found: dict[str, list[Taken]], entries: list[EpisodicEntry]) -> str:
             for width, taken in zip(WIDTHS, both, strict=True)
         ),
         "",
-        "What follows is **calculated** from that, in proportion to the width of vectors; nothing of it was run. Disk",
-        f"is {HEADROOM:g} times what rows take; machines have {NODE / 1e9:.0f} GB of memory, {USABLE:.0%} of it filled.",
+        "What follows is **calculated** from that, by the width of vectors; nothing of it was run. Disk is",
+        f"{HEADROOM:g} times what rows take; machines have {NODE / 1e9:.0f} GB of memory, {USABLE:.0%} of it filled.",
         "",
         "| Entries | dimensions | rows in | disk | memory | machines |",
         "|---|---:|---|---:|---:|---:|",
