@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -28,6 +27,7 @@ from llmspell_memory.cli.commands.sweep import sweep
 from llmspell_memory.cli.commands.tune import advise, tune
 from llmspell_memory.cli.render import visible
 from llmspell_memory.cli.settings import ProviderName, Settings
+from llmspell_memory.cli.stores import store_of
 from llmspell_memory.errors import EpisodicError
 
 _INTERRUPTED = 130
@@ -84,8 +84,9 @@ def main(
     ctx: typer.Context,
     *,
     db: Annotated[
-        Path, typer.Option("--db", metavar="PATH", envvar="LLMSPELL_MEMORY_DB", help="The store's file.")
-    ] = Path("memory.db"),
+        str,
+        typer.Option("--db", metavar="PATH|URL", envvar="LLMSPELL_MEMORY_DB", help="The store: a file, or its URL."),
+    ] = "memory.db",
     provider: Annotated[
         ProviderName | None,
         typer.Option("--provider", help="Who embeds in a new store, local unless given; an existing one records it."),
@@ -115,15 +116,16 @@ def main(
 ) -> None:
     """Store what was said and done, and find what matters.
 
-    The store is one file; --db or LLMSPELL_MEMORY_DB names it. The provider openai reads OPENAI_API_KEY. Every command
-    has its own --help.
+    The store is one file, or is kept by a server: postgresql://user@host/database#schema, its password by PGPASSWORD or
+    .pgpass; milvus+http://host:19530/database#prefix, its token by MILVUS_TOKEN. --db or LLMSPELL_MEMORY_DB names it.
+    The provider openai reads OPENAI_API_KEY. Every command has its own --help.
     """
     del version
     if verbose:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     source = ctx.get_parameter_source("db")
     ctx.obj = Settings(
-        db=db,
+        db=store_of(db),
         db_named=source is not None and source.name == "COMMANDLINE",
         provider=provider,
         model=model,

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import EntryCount, MemoryStats, RecallEstimate
 
+SERVERS = ("postgres", "milvus")
+"""What keeps rows that are not in a file."""
+
+_HNSW = "hnsw, m {m}, ef_construction {ef_construction}, ef_search {ef_search}"
+
 PARTS = ("search", "search.index", "search.rows")
 """Operations of a probe; there are no others in a process that only looks."""
 
@@ -48,6 +53,7 @@ def document(
         "unfinished": found.unfinished,
         "disk_bytes": found.disk_bytes,
         "disk_bytes_per_entry": per_entry,
+        "rows": found.rows,
         "index": _index(found, seconds),
         "largest_namespaces": [_count(one) for one in found.largest_namespaces],
         "largest_sessions": [_count(one) for one in found.largest_sessions],
@@ -56,7 +62,7 @@ def document(
 
 
 def _index(found: MemoryStats, seconds: float | None) -> dict[str, Any] | None:
-    if seconds is None:
+    if seconds is None and found.rows not in SERVERS:
         return None
     per_entry = round(found.index.memory_bytes / found.entries) if found.entries else None
     return dataclasses.asdict(found.index) | {"memory_bytes_per_entry": per_entry, "build_seconds": seconds}
@@ -112,13 +118,20 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
         ("changes", f"{figures['seq']:,}{'' if rate is None else f' ({rate})'}"),
         ("provider", one_line("/".join(part for part in (space["provider"], space["model"]) if part))),
         ("vectors", f"{space['dimensions']} dimensions, {space['metric']}"),
-        ("on disk", f"{bytes_told(figures['disk_bytes'])}{_each(figures['disk_bytes_per_entry'])}"),
     ]
+    if figures["disk_bytes"] or figures["rows"] not in SERVERS:
+        lines.append(("on disk", f"{bytes_told(figures['disk_bytes'])}{_each(figures['disk_bytes_per_entry'])}"))
     lines += [("kept beside", _beside(one)) for one in figures["beside"]]
     if figures["unfinished"]:
         lines.append(("unfinished", f"its {figures['unfinished']}, so it may lack entries; the same command goes on"))
     index, probe = figures["index"], figures["probe"]
-    if index is not None:
+    if index is not None and index["build_seconds"] is None:
+        used = "none, so that searches are exact" if index["config"] is None else _HNSW.format(**index["config"])
+        lines += [
+            ("index", f"the server's: {used}"),
+            ("takes", f"{bytes_told(index['memory_bytes'])}{_each(index['memory_bytes_per_entry'])}, with its vectors"),
+        ]
+    elif index is not None:
         lines += [
             ("index", f"{index['kind']}, built in {index['build_seconds']:.3f} s"),
             ("in memory", f"{bytes_told(index['memory_bytes'])}{_each(index['memory_bytes_per_entry'])}"),
@@ -128,9 +141,8 @@ def _lines(figures: dict[str, Any], rate: str | None) -> list[tuple[str, str]]:
     if probe is not None:
         config, recall = probe["index"], probe["recall"]
         interval = f"between {recall['low']:.3f} and {recall['high']:.3f} (95 %)"
-        used = "exact" if config is None else "hnsw, m {m}, ef_construction {ef_construction}, ef_search {ef_search}"
         lines += [
-            ("probed", used.format(**(config or {}))),
+            ("probed", "exact" if config is None else _HNSW.format(**config)),
             *([] if (lag := probe["index_lag"]) is None else [("lag", f"{lag:,} changes before the probe")]),
             ("recall", f"{recall['recall']:.3f}, {interval}, of {recall['comparisons']:,} searches"),
         ]

@@ -1,14 +1,14 @@
-"""The two ends of a migration, opened from their paths."""
+"""The two ends of a migration, opened from their names."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.cli.opening import service_if_possible
 from llmspell_memory.cli.providers import provider_for, provider_for_new
+from llmspell_memory.cli.stores import file_of
 from llmspell_memory.embeddings import EmbeddingService
 from llmspell_memory.errors import InputError, StorageError
 from llmspell_memory.operations import open_source
@@ -19,22 +19,49 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmspell_memory.cli.settings import Settings
+    from llmspell_memory.cli.stores import Store
+    from llmspell_memory.operations import MigrationPlan, MigrationReport
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, HNSWConfig
 
-_SQLITE: Final = b"SQLite format 3\0"
+_Told = TypeVar("_Told", "MigrationReport", "MigrationPlan")
+
 _FILES: Final = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What is moved where: paths, the global options, the target's index, and whether texts may be embedded anew."""
+    """What is moved where, the global options, whether the target is indexed, and whether texts are embedded anew."""
 
-    source: Path
-    target: Path
+    source: Store
+    target: Store
     settings: Settings
-    hnsw: HNSWConfig | None
+    indexed: bool
     reembed: bool
+
+    @property
+    def to_file(self) -> Path | None:
+        """The target where its name is that of a file of entries; None where it is a store."""
+        path = self.target.path
+        return path if path is not None and path.name.lower().endswith(_FILES) else None
+
+    @property
+    def from_file(self) -> Path:
+        """The source where it is a file of entries."""
+        return file_of(self.source, "migrate")
+
+    @property
+    def hnsw(self) -> HNSWConfig | None:
+        """Parameters of the index that the target is opened with; a server keeps those that its index has."""
+        return self.target.parameters(hnsw=self.indexed)
+
+    def named(self, report: _Told) -> _Told:
+        """Return a report or a plan that calls servers' stores as they were named here."""
+        return replace(
+            report,
+            source=report.source if self.source.path is not None else str(self.source),
+            target=report.target if self.target.path is not None else str(self.target),
+        )
 
 
 class Target(NamedTuple):
@@ -42,19 +69,6 @@ class Target(NamedTuple):
 
     backend: EpisodicBackend
     service: EmbeddingService
-
-
-def is_store(path: Path) -> bool:
-    """Say whether there is a store at `path`, by its first bytes."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE)) == _SQLITE
-
-
-def is_file_name(path: Path) -> bool:
-    """Say whether a path names a file of entries, not a store."""
-    return path.name.lower().endswith(_FILES)
 
 
 @contextmanager
@@ -67,57 +81,59 @@ def open_pair(moved: Moved, *, target: bool = True) -> Iterator[tuple[Any, Any]]
     """
     with ExitStack() as stack:
         source = None
-        if is_store(moved.source):
-            source = SQLiteBackend(moved.source, warm=False)
+        if moved.source.is_store():
+            source = moved.source.open()
             stack.callback(source.close)
-        elif not moved.source.exists():
+        elif moved.source.path is None:
+            raise InputError(f"there is no store at {moved.source}")
+        elif not moved.source.path.exists():
             raise InputError(f"there is neither a store nor a file at {moved.source}")
-        if not target or is_file_name(moved.target):
+        if not target or moved.to_file is not None:
             yield source, None
             return
         service = _service(moved, _space_of(moved, source))
-        opened = SQLiteBackend(moved.target, service.space, hnsw=moved.hnsw, warm=False)
+        opened = moved.target.open(service.space, hnsw=moved.hnsw)
         stack.callback(opened.close)
         yield source, Target(opened, service)
 
 
 def place_for(moved: Moved) -> tuple[Place, EmbeddingService]:
-    """Return where the target would be, and what would embed for it; nothing is made."""
+    """Return where the target, a file, would be, and what would embed for it; nothing is made."""
     with open_pair(moved, target=False) as (source, _):
         service = _service(moved, _space_of(moved, source))
-    if is_store(moved.target):
-        target = SQLiteBackend(moved.target, hnsw=moved.hnsw, warm=False)
+    if moved.target.is_store():
+        target = moved.target.open(hnsw=moved.hnsw)
         try:
             return place_of(target), service
         finally:
             target.close()
-    folder = moved.target.absolute().parent
-    if not folder.is_dir():
-        raise StorageError(f"there is no folder {folder}")
-    return Place(name=str(moved.target.absolute()), folder=folder, space=service.space, hnsw=moved.hnsw), service
+    path = file_of(moved.target, "migrate --dry-run").absolute()
+    if not path.parent.is_dir():
+        raise StorageError(f"there is no folder {path.parent}")
+    return Place(name=str(path), folder=path.parent, space=service.space, hnsw=moved.hnsw), service
 
 
-def _space_of(moved: Moved, source: SQLiteBackend | None) -> EmbeddingSpace | None:
+def _space_of(moved: Moved, source: EpisodicBackend | None) -> EmbeddingSpace | None:
     """Return the space of the source's vectors, None where it has none or they are left out."""
     if moved.reembed:
         return None
     if source is not None:
         return source.space
-    with open_source(moved.source) as file:
+    with open_source(moved.from_file) as file:
         return file.space
 
 
 def _service(moved: Moved, space: EmbeddingSpace | None) -> EmbeddingService:
     """Return what makes vectors of the target's space: what it records, that of the source, or what options name."""
     settings = replace(moved.settings, db=moved.target)
-    if is_store(moved.target):
-        backend = SQLiteBackend(moved.target, warm=False)
+    if moved.target.is_store():
+        backend = moved.target.open()
         recorded = backend.space
         backend.close()
         if moved.reembed:
             return EmbeddingService(provider_for(recorded, settings), metric=recorded.metric)
         return service_if_possible(recorded, settings)
-    if moved.target.exists() and moved.target.stat().st_size:
+    if moved.target.is_other():
         raise InputError(f"{moved.target} is no store; name another file")
     if space is not None:
         return service_if_possible(space, settings)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmspell_memory.backends import SQLiteBackend
-from llmspell_memory.backends.sqlite.index_file import saved_parameters
 from llmspell_memory.backends.sqlite.salvage import readable_space
 from llmspell_memory.backends.tuned import NOTE, read_tuned
 from llmspell_memory.cli.providers import NoProvider, provider_for, provider_for_new
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmspell_memory.cli.settings import Settings
-    from llmspell_memory.protocols import EmbeddingProvider
+    from llmspell_memory.protocols import EmbeddingProvider, EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace
 
 
@@ -58,7 +56,7 @@ def open_to_search(settings: Settings, *, hnsw: HNSWConfig | None = None, tuned:
 
 
 def open_to_tune(settings: Settings, *, embeds: bool) -> DefaultMemoryManager:
-    """Open an existing store with an HNSW index: of the graph that it was last saved with, or tuned to, or the default.
+    """Open an existing file with an HNSW index: of the graph that it was last saved with, or tuned to, or the default.
 
     Args:
         settings: the global options.
@@ -67,7 +65,7 @@ def open_to_tune(settings: Settings, *, embeds: bool) -> DefaultMemoryManager:
     Raises:
         StorageError, SchemaError, ConfigError, MissingDependencyError: as `open_to_search`.
     """
-    saved = saved_parameters(settings.db)
+    saved = settings.db.index()
     opened = open_to_search if embeds else open_to_read
     if saved is None:
         return opened(settings, hnsw=HNSWConfig())
@@ -79,8 +77,8 @@ def open_to_tune(settings: Settings, *, embeds: bool) -> DefaultMemoryManager:
 
 
 def open_to_advise(settings: Settings) -> DefaultMemoryManager:
-    """Open an existing store with the index that was last saved beside it; to search exactly where there is none."""
-    return open_to_read(settings, hnsw=saved_parameters(settings.db), tuned=False)
+    """Open an existing store with the index that it has; to search exactly where there is none."""
+    return open_to_read(settings, hnsw=settings.db.index(), tuned=False)
 
 
 def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) -> DefaultMemoryManager:
@@ -91,7 +89,7 @@ def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) ->
         space: of vectors that will be added as they are. A new store is made in it, unless options name a provider; and
             the provider need not be there, as long as nothing is embedded.
     """
-    if _is_store(settings.db):
+    if settings.db.exists():
         if space is None:
             return open_to_search(settings)
         backend = _existing(settings)
@@ -100,18 +98,16 @@ def open_to_write(settings: Settings, *, space: EmbeddingSpace | None = None) ->
         service = EmbeddingService(provider_for_new(settings))
     else:
         service = service_if_possible(space, settings)
-    return DefaultMemoryManager(
-        SQLiteBackend(settings.db, service.space, keywords=settings.keywords, warm=False), service
-    )
+    return DefaultMemoryManager(settings.db.open(service.space, keywords=settings.keywords), service)
 
 
-def service_to_repair(settings: Settings) -> EmbeddingService | None:
-    """Return a service of the space of a store that may be damaged; None where none can be made.
+def service_to_repair(file: Path, settings: Settings) -> EmbeddingService | None:
+    """Return a service of the space of a file that may be damaged; None where none can be made.
 
     Raises:
         StorageError: there is no store; a SchemaError when options ask for another provider than it records.
     """
-    space = readable_space(settings.db)
+    space = readable_space(file)
     if space is None:
         return None if settings.provider is None else EmbeddingService(provider_for_new(settings))
     try:
@@ -120,18 +116,13 @@ def service_to_repair(settings: Settings) -> EmbeddingService | None:
         return None
 
 
-def _is_store(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
-def _existing(settings: Settings, hnsw: HNSWConfig | None = None, *, tuned: bool = True) -> SQLiteBackend:
-    path = settings.db
-    if not _is_store(path):
+def _existing(settings: Settings, hnsw: HNSWConfig | None = None, *, tuned: bool = True) -> EpisodicBackend:
+    if not settings.db.exists():
         raise StorageError(
-            f"there is no store at {path}; name another with --db (or LLMSPELL_MEMORY_DB), or begin this one with "
-            "`llmspell-memory add` or `llmspell-memory import`"
+            f"there is no store at {settings.db}; name another with --db (or LLMSPELL_MEMORY_DB), or begin this one "
+            "with `llmspell-memory add` or `llmspell-memory import`"
         )
-    return SQLiteBackend(path, hnsw=hnsw, tuned=tuned, keywords=settings.keywords, warm=False)
+    return settings.db.open(hnsw=hnsw, tuned=tuned, keywords=settings.keywords)
 
 
 def _service(provider: EmbeddingProvider, space: EmbeddingSpace) -> EmbeddingService:

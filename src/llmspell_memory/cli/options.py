@@ -32,6 +32,11 @@ class View(StrEnum):
     HNSW = "hnsw"
 
 
+def is_hnsw(view: View | None) -> bool | None:
+    """Say whether a view is that of an HNSW index; None where none was chosen."""
+    return None if view is None else view is View.HNSW
+
+
 Mode = StrEnum("Mode", {name.upper(): name for name in get_args(SearchMode)})  # type: ignore[misc]  # one list of names
 FileFormat = StrEnum("FileFormat", {name.upper(): name for name in FORMATS})  # type: ignore[misc]  # one list of names
 

@@ -114,7 +114,7 @@ def _check_agreement(space: EmbeddingSpace, settings: Settings) -> None:
         if asked is not None and asked != recorded:
             raise SchemaError(
                 f"{settings.db} holds vectors of {space}; {option} asks for others, and the two cannot be compared. "
-                f"Leave {option} out, or name another file with --db"
+                f"Leave {option} out, or name another store with --db"
             )
 
 

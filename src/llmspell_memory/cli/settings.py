@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmspell_memory.types import KeywordConfig
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from llmspell_memory.cli.stores import Store
 
 
 class ProviderName(StrEnum):
@@ -27,8 +27,8 @@ class Settings:
     """The global options; None where one was not given.
 
     Attributes:
-        db: the store's file.
-        db_named: whether the file was named in the command itself, rather than by the environment or not at all.
+        db: the store.
+        db_named: whether it was named in the command itself, rather than by the environment or not at all.
         provider: who embeds.
         model: its model.
         base_url: where its server is.
@@ -36,7 +36,7 @@ class Settings:
         language: whose stemmer makes words comparable; "none" for no stemmer.
     """
 
-    db: Path
+    db: Store
     db_named: bool = False
     provider: ProviderName | None = None
     model: str | None = None

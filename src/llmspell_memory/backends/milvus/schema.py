@@ -151,6 +151,14 @@ def index_of(hnsw: HNSWConfig | None, space: EmbeddingSpace) -> tuple[int, int, 
     return hnsw.m, hnsw.ef_construction, hnsw.dtype
 
 
+def hnsw_of(index: tuple[int, int, str] | None) -> HNSWConfig | None:
+    """Return the parameters of an index that was built so."""
+    if index is None:
+        return None
+    m, ef_construction, dtype = index
+    return HNSWConfig(m=m, ef_construction=ef_construction, dtype="float16" if dtype == "float16" else "float32")
+
+
 class Collections:
     """The collections of one store.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from llmspell_memory.backends.checks import Birthplace
 from llmspell_memory.errors import (
     ClosedError,
+    ConfigError,
     CorruptDataError,
     EpisodicError,
     MissingDependencyError,
@@ -50,6 +51,23 @@ _AWAY: Final = (
 )
 
 
+def _options(config: PostgresConfig) -> dict[str, Any]:
+    return {"autocommit": True, "connect_timeout": max(2, round(config.pool_seconds))}
+
+
+def _connected(config: PostgresConfig, name: str, **options: Any) -> Connection:
+    """Return a connection; what is no host's name is refused by Python itself, before the driver can."""
+    try:
+        return psycopg.connect(config.dsn, **_options(config), **options)
+    except UnicodeError as error:
+        raise ConfigError(f"{name}: the connection string names no host that there can be: {error}") from error
+
+
+def name_of(config: PostgresConfig) -> str:
+    """Return what a store is called in errors and in the log: nothing of how it is reached."""
+    return f"PostgreSQL schema {config.schema}"
+
+
 class Connections:
     """A pool of connections, each used by one thread at a time, in transactions.
 
@@ -63,18 +81,17 @@ class Connections:
 
     def __init__(self, config: PostgresConfig, *, prepare: Callable[[Cursor], object]) -> None:
         self.config = config
-        self.name = f"PostgreSQL schema {config.schema}"
+        self.name = name_of(config)
         self._born = Birthplace()
         self._closed = False
-        self._options: dict[str, Any] = {"autocommit": True, "connect_timeout": max(2, round(config.pool_seconds))}
         try:
-            with psycopg.connect(config.dsn, **self._options) as first, first.transaction(), first.cursor() as cursor:
+            with _connected(config, self.name) as first, first.transaction(), first.cursor() as cursor:
                 for statement in self._beginning({}, isolated=False):
                     cursor.execute(statement)
                 prepare(cursor)
             self._pool: ConnectionPool[Connection] = ConnectionPool(
                 config.dsn,
-                kwargs=self._options,
+                kwargs=_options(config),
                 min_size=0,
                 max_size=config.pool_size,
                 timeout=config.pool_seconds,
@@ -180,7 +197,7 @@ class Connections:
         given = conninfo_to_dict(self.config.dsn).get("options", "")
         options = " ".join([str(given), *(f"-c {name}={value}" for name, value in settings.items())])
         try:
-            with psycopg.connect(self.config.dsn, **self._options, options=options) as connection:
+            with _connected(self.config, self.name, options=options) as connection:
                 yield connection
         except psycopg.Error as error:
             raise told(error, self.name) from error
@@ -191,6 +208,18 @@ class Connections:
         if was and self._born.is_here:
             self._pool.close()
         return was
+
+
+@contextmanager
+def looking(config: PostgresConfig, name: str) -> Iterator[Cursor]:
+    """A cursor in a transaction that can change nothing, on a connection of its own; the store need not be there."""
+    try:
+        with _connected(config, name) as connection, connection.transaction(), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute(f"SET LOCAL search_path = {config.schema}, public")
+            yield cursor
+    except psycopg.Error as error:
+        raise told(error, name) from error
 
 
 _TOLD: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[EpisodicError], str], ...]] = (

@@ -97,17 +97,23 @@ def prepare(db: Cursor, schema: str) -> None:
     if not db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone():
         db.execute(f"CREATE SCHEMA {schema}")
     there = db.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.state",)).fetchone() == (True,)
-    version = _one(db, "SELECT version FROM state") if there else 0
-    if version > len(MIGRATIONS):
-        raise SchemaError(
-            f"the schema {schema} has version {version}, this version of llmspell-memory knows {len(MIGRATIONS)}; "
-            "upgrade it"
-        )
+    version = check_version(db, schema) if there else 0
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         step(db)
         db.execute("UPDATE state SET version = %s", (number,))
     if not there:
         _distribute(db)
+
+
+def check_version(db: Cursor, schema: str) -> int:
+    """Return which steps were taken; raise a SchemaError where a newer version has taken more."""
+    version = int(_one(db, "SELECT version FROM state"))
+    if version > len(MIGRATIONS):
+        raise SchemaError(
+            f"the schema {schema} has version {version}, this version of llmspell-memory knows {len(MIGRATIONS)}; "
+            "upgrade it"
+        )
+    return version
 
 
 def _distribute(db: Cursor) -> None:

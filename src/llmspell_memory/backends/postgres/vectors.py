@@ -99,7 +99,12 @@ class Vectors:
     @property
     def index(self) -> str:
         """Name of the index; another than that which search by the same numbers goes through it as well."""
-        return f"{self.table}_hnsw{'_half' if self.hnsw and self._half else ''}"
+        return self.names[1 if self.hnsw and self._half else 0]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names that an index of 32-bit and one of 16-bit numbers may have."""
+        return f"{self.table}_hnsw", f"{self.table}_hnsw_half"
 
     @property
     def parameters_told(self) -> frozenset[str]:

@@ -11,6 +11,7 @@ from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import service_to_repair
 from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.render import console, entry_count, facts, one_line, path_of, print_json, table
+from llmspell_memory.cli.stores import file_of
 from llmspell_memory.operations import BackupReport, CheckReport, RepairReport
 from llmspell_memory.operations import backup as back_up
 from llmspell_memory.operations import check as look_through
@@ -33,11 +34,11 @@ def backup(
 
     Opening the copy restores it. --json prints {"db": …, "file": …, "entries": …, "bytes": …, "seconds": …}.
     """
-    settings = options.settings_of(ctx)
+    db = file_of(options.settings_of(ctx).db, "backup")
     with progress("copying pages", quiet=as_json) as done:
-        report = back_up(settings.db, file, compared=not foreign, on_progress=lambda copied, _: done(copied))
+        report = back_up(db, file, compared=not foreign, on_progress=lambda copied, _: done(copied))
     if as_json:
-        print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
+        print_json({"db": str(db), "file": str(file), **_figures(report)})
     else:
         typer.echo(f"copied {entry_count(report.entries)} to {one_line(str(file))} ({bytes_told(report.bytes)})")
 
@@ -55,12 +56,12 @@ def check(
     Exit code 1 when a fault is found. --json prints {"db": …, "sound": …, "entries": …, "findings": [{"severity": …,
     "where": …, "what": …, "remedy": …}, …], …}.
     """
-    settings = options.settings_of(ctx)
-    report = look_through(settings.db, sample=sample)
+    db = file_of(options.settings_of(ctx).db, "check")
+    report = look_through(db, sample=sample)
     if as_json:
-        print_json({"db": str(settings.db), "sound": report.sound, **_figures(report)})
+        print_json({"db": str(db), "sound": report.sound, **_figures(report)})
     else:
-        _print_check(settings.db, report)
+        _print_check(db, report)
     if not report.sound:
         raise typer.Exit(1)
 
@@ -80,11 +81,12 @@ def repair(
     "entries": …, "embedded": …, "losses": [{"label": …, "id": …, "namespace": …, "why": …}, …], "seconds": …}.
     """
     settings = options.settings_of(ctx)
-    service = None if no_embed else service_to_repair(settings)
+    db = file_of(settings.db, "repair")
+    service = None if no_embed else service_to_repair(db, settings)
     with progress("reading rows", quiet=as_json) as done:
-        report = make_anew(settings.db, file, service=service, on_progress=lambda read, _: done(read))
+        report = make_anew(db, file, service=service, on_progress=lambda read, _: done(read))
     if as_json:
-        print_json({"db": str(settings.db), "file": str(file), **_figures(report)})
+        print_json({"db": str(db), "file": str(file), **_figures(report)})
     else:
         _print_repair(file, report)
 

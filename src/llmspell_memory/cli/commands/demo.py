@@ -16,6 +16,7 @@ from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.providers import provider_for_new
 from llmspell_memory.cli.render import console, one_line, print_json
 from llmspell_memory.cli.settings import Settings
+from llmspell_memory.cli.stores import file_of
 from llmspell_memory.config import MemoryConfig
 from llmspell_memory.embeddings import EmbeddingService
 from llmspell_memory.errors import InputError, StorageError
@@ -86,9 +87,10 @@ def _place(settings: Settings) -> Path:
     """Return where the store is to be. Never the user's own: the environment's name for it does not count here."""
     if not settings.db_named:
         return Path(tempfile.mkdtemp(prefix="llmspell-memory-demo-")) / "memory.db"
-    if settings.db.exists():
-        raise InputError(f"{settings.db} exists, and the demo makes a store of its own; name another file with --db")
-    return settings.db
+    path = file_of(settings.db, "demo", instead="leave --db out, or name a new file")
+    if path.exists():
+        raise InputError(f"{path} exists, and the demo makes a store of its own; name another file with --db")
+    return path
 
 
 def _import(memory: DefaultMemoryManager, path: Path, watch: material.Stopwatch, show: _Printer) -> dict[str, Any]:

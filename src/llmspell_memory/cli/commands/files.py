@@ -118,7 +118,7 @@ def export_(
         space = None if no_vectors else memory.service.space
         total = memory.episodic.count(where)
         with (
-            _output(file, store=settings.db, force=force) as stream,
+            _output(file, store=settings.db.path, force=force) as stream,
             progress("exporting", total=total, quiet=as_json) as on_progress,
         ):
             count = export_jsonl(memory.episodic, stream, space=space, where=where, on_progress=on_progress)
@@ -129,7 +129,7 @@ def export_(
 
 
 @contextmanager
-def _output(name: str, *, store: Path, force: bool) -> Iterator[TextIO]:
+def _output(name: str, *, store: Path | None, force: bool) -> Iterator[TextIO]:
     """Give a stream in UTF-8, on stdout or into a file."""
     if name == "-":
         stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="\n", write_through=True)
@@ -139,7 +139,7 @@ def _output(name: str, *, store: Path, force: bool) -> Iterator[TextIO]:
             stream.detach()  # stdout stays open
         return
     path = Path(name)
-    if path.exists() and (not force or path.samefile(store)):
+    if path.exists() and (not force or (store is not None and path.samefile(store))):
         raise InputError(f"{path} exists; choose another name, or replace it with --force (the store itself never is)")
     with written_whole(path) as file:
         yield file

@@ -1,15 +1,15 @@
 """`migrate` and `rollback`: a memory moved to another store, compared, and back."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from llmspell_memory.cli import options
-from llmspell_memory.cli.moving import Moved, is_file_name, is_store, open_pair, place_for
+from llmspell_memory.cli.moving import Moved, open_pair, place_for
 from llmspell_memory.cli.progress import phases
 from llmspell_memory.cli.render import console, facts, one_line, print_json
+from llmspell_memory.cli.stores import store_of
 from llmspell_memory.errors import InputError
 from llmspell_memory.operations import MigrationPlan, MigrationReport
 from llmspell_memory.operations import migrate as move
@@ -17,7 +17,6 @@ from llmspell_memory.operations import rollback as move_back
 from llmspell_memory.operations.migration.file import from_file, plan_from_file, to_file
 from llmspell_memory.operations.migration.plan import planned
 from llmspell_memory.operations.migration.report import Progress
-from llmspell_memory.types import HNSWConfig
 
 Verify = Annotated[
     bool,
@@ -33,9 +32,11 @@ Reembed = Annotated[
 
 def migrate(
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A store, or a JSONL export with vectors, .gz too.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="A store by path or URL, or a JSONL export with vectors, .gz too.")
+    ],
     target: Annotated[
-        Path, typer.Argument(metavar="DST", help="A store, made if there is none; or a new file in .jsonl, .jsonl.gz.")
+        str, typer.Argument(metavar="DST", help="A store, made if there is none; or a new file in .jsonl, .jsonl.gz.")
     ],
     *,
     verify: Verify = True,
@@ -56,22 +57,27 @@ def migrate(
     "entries": …, "verification": {…}, "seconds": {…}, …}, and with --dry-run {"entries": …, "disk_bytes": …, "fits": …,
     "seconds": {…}, "steps": […], …}.
     """
-    hnsw = HNSWConfig() if view is options.View.HNSW else None
-    if is_file_name(target) and (hnsw or reembed):
+    moved = Moved(
+        source=store_of(source),
+        target=store_of(target),
+        settings=options.settings_of(ctx),
+        indexed=view is options.View.HNSW,
+        reembed=reembed,
+    )
+    if moved.to_file is not None and (moved.indexed or reembed):
         raise typer.BadParameter("--view and --reembed are for stores; a file takes the vectors that there are")
-    moved = Moved(source=source, target=target, settings=options.settings_of(ctx), hnsw=hnsw, reembed=reembed)
     if dry_run:
-        _tell_plan(_planned(moved, batch=batch, verify=verify), as_json=as_json)
+        _tell_plan(moved.named(_planned(moved, batch=batch, verify=verify)), as_json=as_json)
         return
     with phases(quiet=as_json) as on_progress:
         report = _migrated(moved, verify=verify, batch=batch, on_progress=on_progress)
-    _tell(report, as_json=as_json, verify=verify)
+    _tell(moved.named(report), as_json=as_json, verify=verify)
 
 
 def rollback(
     ctx: typer.Context,
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="The store that was migrated to.")],
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="The store that was migrated from.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The store that was migrated to.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The store that was migrated from.")],
     *,
     verify: Verify = True,
     batch: Batch = 512,
@@ -84,39 +90,44 @@ def rollback(
     two are not equal afterwards. --json prints what `migrate` does, {"kept": [[namespace, id], …], "restored": …} too.
     """
     settings = options.settings_of(ctx)
-    for path in (new, old):
-        if not is_store(path):
-            raise InputError(f"there is no store at {path}")
-    moved = Moved(source=new, target=old, settings=settings, hnsw=None, reembed=reembed)
+    moved = Moved(source=store_of(new), target=store_of(old), settings=settings, indexed=False, reembed=reembed)
+    for store in (moved.source, moved.target):
+        if not store.is_store():
+            raise InputError(f"there is no store at {store}")
     with phases(quiet=as_json) as on_progress, open_pair(moved) as (source, target):
         report = move_back(source, target, verify=verify, batch=batch, reembed=reembed, on_progress=on_progress)
-    _tell(report, as_json=as_json, verify=verify)
+    _tell(moved.named(report), as_json=as_json, verify=verify)
 
 
 def _migrated(moved: Moved, *, verify: bool, batch: int, on_progress: Progress) -> MigrationReport:
     given: dict[str, Any] = {"verify": verify, "on_progress": on_progress}
-    if is_file_name(moved.target):
-        if not is_store(moved.source):
+    if moved.to_file is not None:
+        if moved.source.path is not None and not moved.source.is_store():
             raise InputError(f"{moved.source} is a file of entries already; copy it")
         with open_pair(moved) as (source, _):
-            return to_file(source, moved.target, **given)
+            return to_file(source, moved.to_file, **given)
     with open_pair(moved) as (source, target):
         given |= {"batch": batch, "reembed": moved.reembed}
         if source is None:
-            return from_file(moved.source, target, **given)
+            return from_file(moved.from_file, target, **given)
         report: MigrationReport = move(source, target, **given)
         return report
 
 
 def _planned(moved: Moved, *, batch: int, verify: bool) -> MigrationPlan:
-    if is_file_name(moved.target):
+    if moved.to_file is not None:
         raise InputError("a file of entries is written in one go; --dry-run is for stores")
-    if is_store(moved.target) and is_store(moved.source):
+    if moved.target.path is None:
+        raise InputError(
+            "--dry-run measures on a sample what a file would take, which tells nothing of a server; without it, SRC "
+            "stays as it is, too"
+        )
+    if moved.target.is_store() and moved.source.is_store():
         with open_pair(moved) as (source, target):
             return move(source, target, dry_run=True, verify=verify, batch=batch, reembed=moved.reembed)
     place, service = place_for(moved)
-    if not is_store(moved.source):
-        return plan_from_file(moved.source, place, service=service, reembed=moved.reembed, verify=verify)
+    if not moved.source.is_store():
+        return plan_from_file(moved.from_file, place, service=service, reembed=moved.reembed, verify=verify)
     with open_pair(moved, target=False) as (source, _):
         embeds = source.space != place.space
         return planned(source, place, batch=batch, service=service if embeds else None, verify=verify)

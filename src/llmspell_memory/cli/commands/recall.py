@@ -27,7 +27,7 @@ def context(
     --json prints {"text": …, "tokens": …, "sources": [[namespace, id], …]}.
     """
     settings = options.settings_of(ctx)
-    with open_to_search(settings, hnsw=None) as memory:
+    with open_to_search(settings, hnsw=settings.db.parameters(hnsw=None)) as memory:
         found = memory.episodic.context(query, budget_tokens=budget, k=k, where=where)
     if as_json:
         sources = [[list(below), entry_id] for below, entry_id in found.sources]

@@ -43,7 +43,7 @@ def reembed(
     if drop and (dry_run or not switch):
         raise typer.BadParameter("--drop goes with neither --dry-run nor --no-switch")
     settings = options.settings_of(ctx)
-    with open_to_read(settings) as memory:
+    with open_to_read(settings, hnsw=settings.db.parameters(hnsw=None)) as memory:
         if drop:
             spaces = [one.space for one in memory.stats().beside]
             for space in spaces:

@@ -10,17 +10,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.cli import options
 from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.providers import provider_for
 from llmspell_memory.cli.questions import questions_in
 from llmspell_memory.cli.render import console, facts, one_line, print_json
 from llmspell_memory.cli.settings import Settings
+from llmspell_memory.cli.stores import Store, store_of
 from llmspell_memory.embeddings import EmbeddingService
 from llmspell_memory.errors import InputError, StorageError
 from llmspell_memory.operations import Bar, Rollout, RolloutReport
-from llmspell_memory.types import Filter, HNSWConfig, Vector
+from llmspell_memory.protocols import EpisodicBackend
+from llmspell_memory.types import Filter, Vector
 
 _DEFAULT = Bar()
 _SEED = 0
@@ -36,8 +37,8 @@ class _Act(StrEnum):
 
 def rollout(
     ctx: typer.Context,
-    primary: Annotated[Path, typer.Argument(metavar="PRIMARY", help="The store that serves.")],
-    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="The store to try; made if there is none.")],
+    primary: Annotated[str, typer.Argument(metavar="PRIMARY", help="The store that serves; a file or a URL.")],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="The store to try; made if there is none.")],
     *,
     view: Annotated[
         options.View, typer.Option("--view", help="What searches the candidate; the primary is searched exactly.")
@@ -70,21 +71,22 @@ def rollout(
     Exit code 1 when --promote is asked and the bar is not met. --json prints {"state": …, "serving": …, "lag": …,
     "queries": …, "recall": …, "interval": […], "primary": {"p50": …, …}, "candidate": {…}, "missing": […], …}.
     """
-    settings = replace(options.settings_of(ctx), db=primary)
+    home, away = store_of(primary), store_of(candidate)
+    settings = replace(options.settings_of(ctx), db=home)
     act = _act(promote=promote, rollback=rollback, status=status)
     asked = None if queries is None else questions_in(queries)
     number = sample if asked is None else len(asked)
     bar = Bar(recall=recall, p95_ratio=p95_ratio, queries=number or _DEFAULT.queries, errors=0)
     begun = act in {_Act.STATUS, _Act.ROLLBACK}  # otherwise it may begin with this
-    with _stores(primary, candidate, view, make=not begun) as (one, other):
+    with _stores(home, away, view, make=not begun) as (one, other):
         report = Rollout.recorded(one, other, bar=bar) if begun else None
         if act is not _Act.STATUS and (report is not None or not begun):
             with closing(Rollout(one, other, share=0.0, bar=bar, automatic=False)) as opened:
                 vectors = [] if act is _Act.ROLLBACK else _vectors(opened, settings, asked, sample)
                 report = _done(opened, act, vectors, k, quiet=as_json)
     if report is None:
-        raise InputError(f"there is no rollout between {primary} and {candidate}")
-    _tell(report, act, candidate if report.serving == "candidate" else primary, as_json=as_json)
+        raise InputError(f"there is no rollout between {home} and {away}")
+    _tell(report, act, away if report.serving == "candidate" else home, as_json=as_json)
 
 
 def _act(**asked: bool) -> _Act | None:
@@ -96,16 +98,17 @@ def _act(**asked: bool) -> _Act | None:
 
 @contextmanager
 def _stores(
-    primary: Path, candidate: Path, view: options.View, *, make: bool
-) -> Iterator[tuple[SQLiteBackend, SQLiteBackend]]:
+    primary: Store, candidate: Store, view: options.View, *, make: bool
+) -> Iterator[tuple[EpisodicBackend, EpisodicBackend]]:
     """Open both stores, the candidate anew where there is none."""
-    for path in (primary, candidate) if not make else (primary,):
-        if not path.exists():
-            raise StorageError(f"there is no store at {path}")
-    hnsw = HNSWConfig() if view is options.View.HNSW else None
-    with closing(SQLiteBackend(primary, warm=False)) as one:
-        space = None if candidate.exists() and candidate.stat().st_size else one.space
-        with closing(SQLiteBackend(candidate, space, hnsw=hnsw, warm=make)) as other:
+    for store in (primary, candidate) if not make else (primary,):
+        if not store.exists():
+            raise StorageError(f"there is no store at {store}")
+    builds = make or candidate.path is not None  # a file's index waits for its first search
+    hnsw = candidate.parameters(hnsw=options.is_hnsw(view) if builds else None)
+    with closing(primary.open()) as one:
+        space = None if candidate.exists() else one.space
+        with closing(candidate.open(space, hnsw=hnsw, warm=make)) as other:
             yield one, other
 
 
@@ -141,7 +144,7 @@ def _done(opened: Rollout, act: _Act | None, vectors: list[Vector], k: int, *, q
     return opened.promote() if act is _Act.PROMOTE and ready else report
 
 
-def _tell(report: RolloutReport, act: _Act | None, serves: Path, *, as_json: bool) -> None:
+def _tell(report: RolloutReport, act: _Act | None, serves: Store, *, as_json: bool) -> None:
     if as_json:
         parts = {name: getattr(report, name) for name in ("primary", "candidate")}
         latencies = {name: None if part is None else part._asdict() for name, part in parts.items()}

@@ -7,7 +7,7 @@ import typer
 from llmspell_memory.cli import options
 from llmspell_memory.cli.opening import open_to_search
 from llmspell_memory.cli.render import console, hit_object, hits_table, print_json
-from llmspell_memory.types import Filter, HNSWConfig
+from llmspell_memory.types import Filter
 from llmspell_memory.types.query import DEFAULT_MODE, checked_mode
 
 
@@ -22,9 +22,13 @@ def search(
         options.Mode, typer.Option("--mode", help="By meaning, by words, or by both and what stands around.")
     ] = options.Mode(DEFAULT_MODE),
     index: Annotated[
-        options.View,
-        typer.Option("--index", help="exact looks at every vector; hnsw first builds a graph, which costs more."),
-    ] = options.View.EXACT,
+        options.View | None,
+        typer.Option(
+            "--index",
+            help="exact looks at every vector; hnsw first builds a graph, if there is none. Unless given, a file is "
+            "searched exactly, a server by its index.",
+        ),
+    ] = None,
     around: Annotated[
         int, typer.Option("--around", metavar="N", min=0, help="Bring so many turns before and after each, too.")
     ] = 0,
@@ -37,8 +41,7 @@ def search(
     "after" in each hit that has them.
     """
     settings = options.settings_of(ctx)
-    hnsw = HNSWConfig() if index is options.View.HNSW else None
-    with open_to_search(settings, hnsw=hnsw) as memory:
+    with open_to_search(settings, hnsw=settings.db.parameters(hnsw=options.is_hnsw(index))) as memory:
         hits = memory.episodic.search(query, k, where=where, mode=checked_mode(mode.value), around=around, parts=parts)
     if as_json:
         print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})

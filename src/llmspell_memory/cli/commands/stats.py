@@ -11,9 +11,11 @@ from rich.live import Live
 
 from llmspell_memory.cli.figures import document, tables
 from llmspell_memory.cli.opening import open_to_read, open_to_tune
-from llmspell_memory.cli.options import AsJson, View, settings_of
+from llmspell_memory.cli.options import AsJson, View, is_hnsw, settings_of
 from llmspell_memory.cli.probing import Probe
 from llmspell_memory.cli.render import console, print_json, print_text
+from llmspell_memory.cli.settings import Settings
+from llmspell_memory.cli.stores import file_of
 from llmspell_memory.manager import DefaultMemoryManager
 from llmspell_memory.operations import prometheus_text
 from llmspell_memory.types import HNSWConfig
@@ -53,10 +55,11 @@ def stats(
     if prometheus and (watch or as_json):
         raise typer.BadParameter("--prometheus goes with neither --watch nor --json")
     settings = settings_of(ctx)
-    hnsw = HNSWConfig() if index is View.HNSW else None
-    as_saved = probe is not None and index is None
-    with open_to_tune(settings, embeds=False) if as_saved else open_to_read(settings, hnsw=hnsw) as memory:
-        seconds = _build(memory, memory.backend.hnsw) if index is not None else None
+    if index is not None and (not probe or index is View.HNSW):
+        file_of(settings.db, "stats --index", instead="measure its index by --probe")
+    with _opened(settings, index, probes=probe is not None) as memory:
+        builds = index is not None and not memory.backend.is_remote
+        seconds = _build(memory, memory.backend.hnsw) if builds else None
         probing = None if probe is None else Probe(memory, probe)
 
         def figures() -> dict[str, Any]:
@@ -73,6 +76,12 @@ def stats(
             print_json(figures())
         else:
             console().print(tables(figures()))
+
+
+def _opened(settings: Settings, index: View | None, *, probes: bool) -> DefaultMemoryManager:
+    if probes and index is None and settings.db.path is not None:
+        return open_to_tune(settings, embeds=False)
+    return open_to_read(settings, hnsw=settings.db.parameters(hnsw=is_hnsw(index)))
 
 
 def _watch(figures: Callable[[], dict[str, Any]], *, every: float, as_json: bool) -> None:

@@ -14,12 +14,15 @@ from llmspell_memory.cli.opening import open_to_advise, open_to_tune
 from llmspell_memory.cli.progress import progress
 from llmspell_memory.cli.questions import questions_in
 from llmspell_memory.cli.render import console, one_line, print_json, table
+from llmspell_memory.cli.stores import file_of
 from llmspell_memory.operations import Advice, TuneReport, checked_plot
 from llmspell_memory.operations.tuning import advice
 from llmspell_memory.operations.tuning import report as tune_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_INSTEAD = "measure its index by `llmspell-memory stats --probe`, or bring it into a file by `llmspell-memory migrate`"
 
 
 def tune(
@@ -61,6 +64,7 @@ def tune(
     [{"hnsw": {…}, "recall": …, "p50_us": …, …}, …], "chosen": {…}, "met": …, "applied": …, "verdict": …, …}.
     """
     settings = options.settings_of(ctx)
+    file_of(settings.db, "tune", instead=_INSTEAD)
     if plot is not None:
         checked_plot(plot)
     asked = None if queries is None else questions_in(queries)
@@ -96,6 +100,7 @@ def advise(
     --json prints {"entries": …, "pays": …, "crossover": …, "recall": …, "points": […], "verdict": …, …}.
     """
     settings = options.settings_of(ctx)
+    file_of(settings.db, "advise", instead=_INSTEAD)
     with open_to_advise(settings) as memory, _progress(quiet=as_json) as tell:
         found = memory.advise(k=k, on_progress=tell)
     if as_json:

@@ -296,6 +296,8 @@ class About(NamedTuple):
     path: Path | None
 
 
+_KEEPERS: Final = {"postgres": "PostgreSQL", "milvus": "Milvus"}
+
 _known: Final[WeakKeyDictionary[EpisodicBackend, About]] = WeakKeyDictionary()
 
 
@@ -310,6 +312,11 @@ def about(backend: EpisodicBackend) -> About:
     except TypeError:  # a backend of somebody else's that cannot be a key
         stats = backend.stats()
         return About(stats.id, stats.rows, stats.path)
+
+
+def kept_in(backend: EpisodicBackend) -> str:
+    """Return what keeps the rows of a store that has no file."""
+    return _KEEPERS.get(about(backend).rows, "memory")
 
 
 def last_number(backend: EpisodicBackend) -> int:

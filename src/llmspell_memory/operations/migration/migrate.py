@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from llmspell_memory.backends.notes import FINISHED, MIGRATION, UNFINISHED, read_note
 from llmspell_memory.errors import InputError
-from llmspell_memory.operations.migration.follow import Follower, about, check_pair, last_number
+from llmspell_memory.operations.migration.follow import Follower, about, check_pair, kept_in, last_number
 from llmspell_memory.operations.migration.plan import place_of, planned
 from llmspell_memory.operations.migration.report import MigrationReport
 from llmspell_memory.operations.migration.verify import ALL, Verifier, catch_up
@@ -297,4 +297,4 @@ def name_of(backend: EpisodicBackend) -> str:
     known = about(backend)
     if backend.namespace:
         return f"the namespace {' / '.join(backend.namespace)} of a {known.rows} store"
-    return str(known.path) if known.path is not None else f"a store in memory ({backend.space})"
+    return str(known.path) if known.path is not None else f"a store in {kept_in(backend)} ({backend.space})"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.backends import LocalBackend, SQLiteBackend
-from llmspell_memory.operations.migration.follow import about, put
+from llmspell_memory.operations.migration.follow import about, kept_in, put
 from llmspell_memory.operations.migration.report import MigrationPlan
 from llmspell_memory.types import Filter, json
 
@@ -44,7 +44,7 @@ def place_of(target: EpisodicBackend) -> Place:
     """Return where a backend that is open keeps its rows."""
     path = about(target).path
     return Place(
-        name="a store in memory" if path is None else str(path),
+        name=f"a store in {kept_in(target)}" if path is None else str(path),
         folder=None if path is None else path.parent,
         space=target.space,
         hnsw=target.hnsw,
@@ -63,7 +63,7 @@ def planned(
         rows.extend(some.put)
         at = some.reached
     read = time.perf_counter() - began
-    name = "a store in memory" if path is None else str(path)
+    name = f"a store in {kept_in(source)}" if path is None else str(path)
     return plan_from(
         rows, read, entries=source.count(Filter(expired=None)), source=name, place=place, service=service, verify=verify
     )
