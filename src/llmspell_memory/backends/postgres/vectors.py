@@ -23,7 +23,7 @@ _RANGES: Final = {"m": (2, 100), "ef_construction": (4, 1_000), "ef_search": (1,
 _AGAIN: Final = 4
 """Rows looked at again by their whole vectors, for each that is wanted, where the index has them as 16-bit numbers."""
 
-_FILTERED: Final = 2
+_FILTERED: Final = 4
 """Times `ef_search` under a filter."""
 
 _SCANNED: Final = 100_000
