@@ -253,6 +253,10 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.consolidate`; the consolidator is called in a thread, and other writes go on."""
         return await asyncio.to_thread(self._sync.consolidate, consolidator, where=where, batch=batch)
 
+    async def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """See `EpisodicMemory.set_expiry`."""
+        return await self._worker.run(self._sync.set_expiry, where, expires_at)
+
     async def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:
         """See `EpisodicMemory.delete_before`."""
         return await self._worker.run(self._sync.delete_before, moment, namespace=namespace)

@@ -17,7 +17,7 @@ from llmspell_memory.retrieval.context import best_within, checked_budget, most_
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
 from llmspell_memory.types.query import DEFAULT_MODE, checked_mode
-from llmspell_memory.types.text import checked_text, shortened
+from llmspell_memory.types.text import checked_moment, checked_text, shortened
 from llmspell_memory.watch.observer import Observer
 
 if TYPE_CHECKING:
@@ -306,6 +306,19 @@ class EpisodicMemory:
             InputError: an argument is not acceptable, or the consolidator returns something else than entries.
         """
         return consolidated(self._backend, consolidator, self.add_many, checked_where(where), batch)
+
+    @_timed("set_expiry")
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have entries that match expire at `expires_at`, or never when None, and return how many there were.
+
+        In one act: an entry that another writer has replaced meanwhile is judged, and left, as it is by now. So this
+        prolongs a life without the risk of putting back an older state, as adding the entry again would.
+
+        Raises:
+            InputError: `expires_at` is naive, or no moment.
+        """
+        moment = None if expires_at is None else checked_moment(expires_at, name="expires_at")
+        return self._backend.set_expiry(checked_where(where), moment)
 
     @_timed("delete")
     def delete_before(self, moment: datetime, *, namespace: tuple[str, ...] = ()) -> int:

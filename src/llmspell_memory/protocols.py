@@ -266,6 +266,13 @@ class EpisodicBackend(Protocol):
         """Mark what matches; return how many were not marked before."""
         ...
 
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches expire at this moment, or never when None; return how many there were.
+
+        What matches is decided in the very act: an entry that was replaced just before is judged as it is by now.
+        """
+        ...
+
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
         ...

@@ -112,6 +112,14 @@ class Memory(RuleBasedStateMachine):
         for one in fresh:
             self.model[one.namespace, one.id] = one.changed(processed=True)
 
+    @rule(where=filters, hours=st.sampled_from([-1, 1, None]))
+    def set_expiry(self, where: Filter, hours: int | None) -> None:
+        expires_at = None if hours is None else datetime.now(UTC) + timedelta(hours=hours)
+        found = self.matching(where)
+        assert self.memory.set_expiry(where, expires_at) == len(found)
+        for one in found:
+            self.model[one.namespace, one.id] = one.changed(expires_at=expires_at)
+
     @rule(where=filters)
     def delete(self, where: Filter) -> None:
         gone = self.matching(where)
@@ -168,7 +176,7 @@ class Memory(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        assert self.memory.count() == len(self.model)
+        assert self.memory.count() == len(self.matching(Filter()))
 
     def teardown(self) -> None:
         self.manager.close()

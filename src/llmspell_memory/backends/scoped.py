@@ -15,6 +15,7 @@ from llmspell_memory.types.text import checked_namespace, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from datetime import datetime
 
     from llmspell_memory.protocols import EpisodicBackend, VectorsBeside
     from llmspell_memory.types import (
@@ -137,6 +138,10 @@ class ScopedBackend:
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches in the scope; return how many were not marked before."""
         return self._store().mark_processed(where.within(self._namespace))
+
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches in the scope expire at this moment, or never when None; return how many there were."""
+        return self._store().set_expiry(where.within(self._namespace), expires_at)
 
     def delete(self, where: Filter) -> int:
         """Delete what matches in the scope; return how many there were."""

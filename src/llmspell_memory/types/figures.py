@@ -158,9 +158,9 @@ class MemoryStats(BackendStats):
         backend: "HNSW" or "InMemory", whichever view answers searches.
         cache_hits: texts whose vector was found in the cache since the service was made (0 for a scope).
         cache_misses: texts that went to the provider (0 for a scope).
-        timings: how long each operation took: "add", "search", "get", "mark_processed", "delete", "forget" and "sweep";
-            "embed" for getting the vectors of texts, in adds and searches; and the parts of a search, "search.embed",
-            "search.index" and "search.rows". What was never done is not there.
+        timings: how long each operation took: "add", "search", "get", "mark_processed", "set_expiry", "delete",
+            "forget" and "sweep"; "embed" for getting the vectors of texts, in adds and searches; and the parts of a
+            search, "search.embed", "search.index" and "search.rows". What was never done is not there.
         failures: how many calls of each operation raised an error; only where some did.
         recall: of searches through an HNSW index; None where nothing was compared yet.
         unfinished: "migration" or "rollback" where one was begun and not finished, so that entries may be missing.

@@ -18,6 +18,7 @@ from llmspell_memory.watch.recall import conditions
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from llmspell_memory.embeddings import EmbeddingService
     from llmspell_memory.protocols import EpisodicBackend
@@ -182,6 +183,10 @@ class _Traced:
     def mark_processed(self, where: Filter) -> int:
         with self._span("mark_processed", where):
             return self._backend.mark_processed(where)
+
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        with self._span("set_expiry", where):
+            return self._backend.set_expiry(where, expires_at)
 
     def delete(self, where: Filter) -> int:
         with self._span("delete", where):

@@ -47,6 +47,7 @@ def test_each_operation_is_timed_under_its_name(config: MemoryConfig) -> None:
         memory.search(np.ones(16, np.float32), where=Filter(session_id="s"))
         memory.get("1")
         memory.mark_processed(["1"])
+        memory.set_expiry(Filter(ids=frozenset(["1"])), None)
         memory.delete_before(memory.get("1").timestamp)
         memory.delete(Filter(role="nobody"))
         memory.forget(Filter(ids=frozenset(["1"])))
@@ -54,7 +55,7 @@ def test_each_operation_is_timed_under_its_name(config: MemoryConfig) -> None:
         told = manager.stats().timings
         assert counts(manager) == {
             "add": 3, "embed": 3, "search": 2, "search.embed": 1, "search.index": 2, "search.rows": 2,
-            "get": 2, "mark_processed": 1, "delete": 2, "forget": 1, "sweep": 1,
+            "get": 2, "mark_processed": 1, "set_expiry": 1, "delete": 2, "forget": 1, "sweep": 1,
         }  # fmt: skip
         assert sum(told[f"search.{part}"].seconds for part in ("embed", "index", "rows")) <= told["search"].seconds
         assert all(one.max > 0 for one in told.values())

@@ -88,6 +88,7 @@ def test_a_call_to_the_store_is_a_database_span(told: Told) -> None:
         memory.add_many([EpisodicEntry("s", "user", "one", embedding=np.ones(16, np.float32)) for _ in range(3)])
         memory.search(np.ones(16, np.float32), 2, where=Filter(session_id="s"))
         memory.mark_processed(["x"])
+        memory.set_expiry(Filter(role="x"), None)
         memory.count()
         memory.sessions()
         memory.delete(Filter(role="x"))
@@ -95,7 +96,17 @@ def test_a_call_to_the_store_is_a_database_span(told: Told) -> None:
     spans = told.spans()
     assert [one.name for one in spans] == [
         f"{name} m.db"
-        for name in ("add", "BATCH add", "search", "mark_processed", "count", "sessions", "delete", "forget")
+        for name in (
+            "add",
+            "BATCH add",
+            "search",
+            "mark_processed",
+            "set_expiry",
+            "count",
+            "sessions",
+            "delete",
+            "forget",
+        )
     ]
     assert {one.kind for one in spans} == {trace.SpanKind.INTERNAL}
     assert {one.instrumentation_scope.name for one in spans if one.instrumentation_scope} == {"llmspell_memory"}

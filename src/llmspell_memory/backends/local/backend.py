@@ -191,6 +191,15 @@ class LocalBackend:
         self._row_view.catch_up()
         return len(fresh)
 
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches expire at this moment, or never when None; return how many there were."""
+        with self._rows as rows:
+            labels = rows.matching(where)
+            for label in labels:
+                rows.set_expiry(label, expires_at)
+        self._row_view.catch_up()
+        return len(labels)
+
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
         with self._rows as rows:

@@ -186,6 +186,15 @@ class Rows:
         self.seq += 1
         self._changes.note(label, self.seq)
 
+    def set_expiry(self, label: int, expires_at: datetime | None) -> None:
+        """Have an entry expire at this moment, or never."""
+        self.entries[label] = self.entries[label].changed(expires_at=expires_at)
+        self._expired.discard(label)
+        if expires_at is not None:
+            self._expect(label, expires_at)
+        self.seq += 1
+        self._changes.note(label, self.seq)
+
     def drop(self, label: int) -> EpisodicEntry:
         """Delete an entry, and return it."""
         entry = self._remove(label)

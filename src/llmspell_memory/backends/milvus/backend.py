@@ -20,7 +20,7 @@ from llmspell_memory.backends.milvus.connections import Connection, shared_of
 from llmspell_memory.backends.milvus.figures import row_figures, sessions
 from llmspell_memory.backends.milvus.forgetting import erased_names
 from llmspell_memory.backends.milvus.retrieving import Retrieval
-from llmspell_memory.backends.milvus.rows import READ, digest, joined, key, names_of, root, to_entry, to_row
+from llmspell_memory.backends.milvus.rows import NEVER, READ, digest, joined, key, names_of, root, to_entry, to_row
 from llmspell_memory.backends.milvus.schema import Collections, Kept, State, index_of, meta_row, note_key, owner
 from llmspell_memory.backends.milvus.settings import MilvusConfig
 from llmspell_memory.backends.milvus.vectors import Vectors
@@ -42,6 +42,7 @@ from llmspell_memory.types import (
     SessionSummary,
 )
 from llmspell_memory.types.histogram import SearchParts
+from llmspell_memory.types.moments import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -293,17 +294,25 @@ class MilvusBackend:
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
+        return self._change(where, both(condition(where, datetime.now(UTC)), "processed == false"), {"processed": True})
+
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches expire at this moment, or never when None; return how many there were."""
+        expires = NEVER if expires_at is None else microseconds(expires_at)
+        return self._change(where, condition(where, datetime.now(UTC)), {"expires": expires})
+
+    def _change(self, where: Filter, matching: str, values: Row) -> int:
+        """Give rows that match other values in some fields; return how many there were."""
         with self._writing() as state:
             self._check_in_use(state)
-            matching = both(condition(where, datetime.now(UTC)), "processed == false")
-            marked = 0
+            changed = 0
             keys, latest = self._matching(where, matching), state
             for at in range(0, len(keys), PAGE):
-                rows = [row | {"processed": True} for row in self._writer.whole(state.used, keys[at : at + PAGE])]
+                rows = [row | values for row in self._writer.whole(state.used, keys[at : at + PAGE])]
                 latest = self._writer.put(latest, rows)
-                marked += len(rows)
+                changed += len(rows)
             self._wrote(state, latest)
-        return marked
+        return changed
 
     def _matching(self, where: Filter, matching: str) -> list[str]:
         """Return the keys of the rows that match, in the order in which they were added."""

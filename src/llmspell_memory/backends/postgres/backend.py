@@ -53,7 +53,7 @@ from llmspell_memory.types import (
     SessionSummary,
 )
 from llmspell_memory.types.histogram import SearchParts
-from llmspell_memory.types.moments import moment
+from llmspell_memory.types.moments import microseconds, moment
 from llmspell_memory.types.text import checked_namespace
 
 if TYPE_CHECKING:
@@ -294,6 +294,14 @@ class PostgresBackend:
         clause, parameters = condition(where, datetime.now(UTC))
         marked: int = self._write(lambda db: db.execute(sql.MARK.format(where=clause), parameters).rowcount)
         return marked
+
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches expire at this moment, or never when None; return how many there were."""
+        expires = None if expires_at is None else microseconds(expires_at)
+        clause, parameters = condition(where, datetime.now(UTC))
+        statement = sql.SET_EXPIRY.format(where=clause)
+        changed: int = self._write(lambda db: db.execute(statement, [expires, *parameters]).rowcount)
+        return changed
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""

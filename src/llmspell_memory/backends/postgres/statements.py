@@ -44,6 +44,7 @@ TAKE_LABELS: Final = "SELECT nextval('labels') FROM generate_series(1, %s)"
 COUNT: Final = "SELECT count(*) FROM entries e WHERE {where}"
 IDENTITIES: Final = "SELECT {columns} FROM entries e WHERE {where} FOR UPDATE"
 MARK: Final = "UPDATE entries e SET processed = TRUE, seq = nextval('seq') WHERE NOT e.processed AND {where}"
+SET_EXPIRY: Final = "UPDATE entries e SET expires = %s, seq = nextval('seq') WHERE {where}"
 SESSIONS: Final = (
     "SELECT e.session_id, e.namespace, count(*), count(*) FILTER (WHERE NOT e.processed), min(e.happened),"
     " max(e.happened) FROM entries e WHERE {where} GROUP BY e.namespace, e.session_id"

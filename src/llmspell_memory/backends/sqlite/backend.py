@@ -49,7 +49,7 @@ from llmspell_memory.errors import ConfigError, SpaceChangedError, StorageError
 from llmspell_memory.index import KeywordIndex
 from llmspell_memory.types import BackendStats, Erased, Filter, KeywordConfig, RowChanges, SessionSummary
 from llmspell_memory.types.histogram import SearchParts
-from llmspell_memory.types.moments import moment
+from llmspell_memory.types.moments import microseconds, moment
 from llmspell_memory.types.settings import checked_durability
 
 if TYPE_CHECKING:
@@ -313,6 +313,18 @@ class SQLiteBackend:
             labels = db.execute(sql, parameters).fetchall()
             first = self._take_seqs(db, len(labels))
             db.executemany(self._using.sql.mark, [(seq, label) for seq, (label,) in enumerate(labels, start=first)])
+        self._follow(self._using)
+        return len(labels)
+
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches expire at this moment, or never when None; return how many there were."""
+        expires = None if expires_at is None else microseconds(expires_at)
+        with self._writing_rows() as db:
+            clause, parameters = present(db, where)
+            labels = db.execute(f"SELECT label FROM entries WHERE {clause}", parameters).fetchall()  # noqa: S608 (bound)
+            first = self._take_seqs(db, len(labels))
+            rows = [(expires, seq, label) for seq, (label,) in enumerate(labels, start=first)]
+            db.executemany(self._using.sql.set_expiry, rows)
         self._follow(self._using)
         return len(labels)
 

@@ -76,6 +76,7 @@ class Statements:
     rows_pending = "SELECT count(*) FROM entries WHERE seq > ?"
     changed_labels = "SELECT label FROM entries WHERE seq > ? AND seq <= ? LIMIT ?"
     mark = "UPDATE entries SET processed = 1, seq = ? WHERE label = ?"
+    set_expiry = "UPDATE entries SET expires_at = ?, seq = ? WHERE label = ?"
     sessions = (
         "SELECT session_id, namespace, count(*), sum(processed = 0), min(timestamp), max(timestamp)"
         " FROM entries WHERE {where} GROUP BY namespace, session_id"

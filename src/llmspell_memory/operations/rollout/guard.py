@@ -21,7 +21,7 @@ _PATIENCE: Final = {"forget": 20.0, "configure": 100.0}
 """Verbs that rewrite files or build an index may take so many times as long as others."""
 
 
-_CHANGING: Final = frozenset({"add", "delete", "forget", "mark_processed", "write_note"})
+_CHANGING: Final = frozenset({"add", "delete", "forget", "mark_processed", "set_expiry", "write_note"})
 
 
 class Watched:

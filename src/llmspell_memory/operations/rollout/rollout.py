@@ -22,6 +22,7 @@ from llmspell_memory.types.arrays import as_vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
 
     from numpy.typing import ArrayLike
 
@@ -258,6 +259,10 @@ class Rollout:
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
         return self._write(lambda store: store.mark_processed(where))
+
+    def set_expiry(self, where: Filter, expires_at: datetime | None) -> int:
+        """Have what matches expire at this moment, or never when None; return how many there were."""
+        return self._write(lambda store: store.set_expiry(where, expires_at))
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""

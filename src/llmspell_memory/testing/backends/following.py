@@ -167,6 +167,7 @@ class NotesContract:
             lambda: memory.add(entry("text", id="a")),
             lambda: memory.add(entry("text", id="a", metadata={"n": 1})),
             lambda: memory.mark_processed(["a"]),
+            lambda: memory.set_expiry(Filter(ids=frozenset(["a"])), None),
             lambda: memory.delete(Filter(ids=frozenset(["a"]))),
         ]
         for change in changes:

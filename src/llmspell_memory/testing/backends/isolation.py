@@ -77,6 +77,7 @@ class IsolationContract:
             changes: list[Callable[[EpisodicMemory], object]] = [
                 lambda memory: memory.add(entry("mine again", id="x", processed=True)),
                 lambda memory: memory.mark_processed(["x", "y", "z"]),
+                lambda memory: memory.set_expiry(Filter(), START + timedelta(days=9999)),
                 lambda memory: memory.delete(Filter(ids=frozenset({"z"}))),
                 lambda memory: memory.delete(Filter(session_id="s1", metadata={"k": 1})),
                 lambda memory: memory.delete_before(START + timedelta(days=1)),
@@ -106,6 +107,7 @@ class IsolationContract:
             "count": acme.backend.count,
             "sessions": lambda where: [line.entries for line in acme.backend.sessions(where)],
             "mark_processed": acme.backend.mark_processed,
+            "set_expiry": lambda where: acme.backend.set_expiry(where, None),
             "delete": acme.backend.delete,
             "forget": lambda where: [one.id for one in acme.backend.forget(where)],
         }
@@ -384,6 +386,7 @@ def check_that_others_are_refused(memory: EpisodicMemory, theirs: tuple[str, ...
         lambda: memory.list_unprocessed(namespace=theirs),
         lambda: memory.list_sessions_with_unprocessed(namespace=theirs),
         lambda: memory.mark_processed(["x"], namespace=theirs),
+        lambda: memory.set_expiry(where, None),
         lambda: memory.delete_before(START + timedelta(days=1), namespace=theirs),
         lambda: memory.search("theirs x", 5, where=where),
         lambda: memory.scan(where),

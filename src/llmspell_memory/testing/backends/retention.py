@@ -58,6 +58,25 @@ class RetentionContract:
         memory.add(entry("x", id="x", expires_at=PAST))
         assert memory.count() == len(memory.search("x", 1)) == 0
 
+    def test_a_life_can_be_prolonged_or_ended(self, memory: EpisodicMemory) -> None:
+        """Every verb follows a new expiry at once, nothing else of the entry changes, and a filter says whose it is."""
+        memory.add_many([entry(f"tea {n}", f"s{n % 2}", id=f"n{n}", minute=n, expires_at=FUTURE) for n in range(4)])
+        before = {one.id: one for one in memory.scan()}
+        assert memory.set_expiry(Filter(session_id="s1"), PAST) == 2
+        assert contents(list(memory.scan())) == ["tea 0", "tea 2"]
+        assert sorted(contents(memory.search("tea", 4))) == ["tea 0", "tea 2"]
+        assert contents(memory.search("tea", 4, mode="keyword", where=Filter(session_id="s1"))) == []
+        assert memory.set_expiry(Filter(ids=frozenset(["n1", "n0"])), None) == 1
+        assert memory.get("n0").expires_at is None
+        assert memory.set_expiry(Filter(ids=frozenset(["n1"]), expired=None), FUTURE) == 1
+        assert memory.get("n1") == before["n1"]
+        assert sorted(contents(memory.search("tea", 4))) == ["tea 0", "tea 1", "tea 2"]
+        assert sorted(contents(memory.search("tea", 4, mode="keyword"))) == ["tea 0", "tea 1", "tea 2"]
+        assert memory.set_expiry(Filter(ids=frozenset(["unknown"])), PAST) == 0
+        assert memory.sweep().entries == 1
+        with pytest.raises(InputError):
+            memory.set_expiry(Filter(), datetime(2020, 1, 1))  # noqa: DTZ001 (naive on purpose)
+
     def test_a_sweep_removes_what_has_expired_and_tells_it(self, memory: EpisodicMemory, root: tuple[str, ...]) -> None:
         """Only what has expired goes, is told by namespace, and a second sweep finds nothing."""
         acme = (*root, "acme", "alice")
