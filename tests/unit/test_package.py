@@ -42,6 +42,10 @@ OPTIONAL = {
     "pgvector",
     "pymilvus",
     "grpc",
+    "langgraph",
+    "langchain_core",
+    "langsmith",
+    "pydantic",
 }
 
 

@@ -1,0 +1,121 @@
+"""What the adapters offer, what importing them does not do, and what they say where a framework is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llmspell_memory.adapters.langchain
+import llmspell_memory.adapters.langgraph
+from llmspell_memory.adapters.missing import missing
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[2:]))
+try:
+    __import__(f"llmspell_memory.adapters.{sys.argv[1]}")
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+ALONE = """
+import sys
+import llmspell_memory.adapters.langchain
+sys.exit(str(found) if (found := {"langgraph", "langchain", "openai", "torch"} & set(sys.modules)) else 0)
+"""
+OPENED = """
+import sys, threading
+import langchain_core.documents, langchain_core.retrievers, langchain_core.vectorstores, langgraph.store.base
+opened = []
+sys.addaudithook(lambda event, args: opened.append([event, str(args[0])]) if event in {
+    "socket.connect", "socket.bind", "sqlite3.connect", "subprocess.Popen"
+} or (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")) else None)
+sys.dont_write_bytecode = True
+import llmspell_memory.adapters.langchain, llmspell_memory.adapters.langgraph
+sys.exit(str(opened) if opened or threading.active_count() > 1 else 0)
+"""
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_is_public() -> None:
+    """These names are the interface; adding or removing one is a decision."""
+    assert llmspell_memory.adapters.langgraph.__all__ == ["EpisodicStore", "LangChainEmbeddings", "embedding_service"]
+    assert llmspell_memory.adapters.langchain.__all__ == [
+        "EpisodicRetriever", "EpisodicVectorStore", "LangChainEmbeddings", "embedding_service",
+    ]  # fmt: skip
+    for module in (llmspell_memory.adapters.langgraph, llmspell_memory.adapters.langchain):
+        assert all(getattr(module, name).__doc__ for name in module.__all__)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "absent"),
+    [("langgraph", ["langgraph"]), ("langgraph", ["langgraph", "langchain_core"]), ("langchain", ["langchain_core"])],
+)
+def test_a_missing_framework_names_its_cure(adapter: str, absent: list[str]) -> None:
+    """Importing an adapter without its framework says the pip line."""
+    told = run(WITHOUT, adapter, *absent)
+    assert told.startswith("MissingDependencyError")
+    assert told.endswith(f'run: pip install "llmspell-memory[{adapter}]"\n')
+
+
+def test_another_package_that_is_missing_is_named_as_it_is() -> None:
+    """What a framework itself lacks is not taken for the framework."""
+    error = ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
+    assert missing(error, extra="langchain") is error
+
+
+def test_langchain_needs_its_core_alone() -> None:
+    """The LangChain adapter loads neither LangGraph nor LangChain itself."""
+    run(ALONE)
+
+
+def test_importing_opens_nothing() -> None:
+    """Beyond what the frameworks do, no file is written, no socket opened and no thread started by an import."""
+    run(OPENED)
+
+
+@pytest.mark.parametrize(
+    ("example", "ends"),
+    [
+        ("langgraph_memory.py", "agent: Your dog is called Ada.\n"),
+        ("langchain_retriever.py", "On Friday, and a loaf keeps for three days.\n"),
+    ],
+)
+def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
+    """Each example runs, twice in one folder, without network, keys or warnings."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", OFFLINE, str(EXAMPLES / example)],
+            cwd=tmp_path,
+            env={"PATH": "", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(ends)
+    if example == "langgraph_memory.py":
+        assert done.stdout.count("My dog is called Ada.") == 3  # said again, remembered twice, kept once
+    else:
+        assert "A rye loaf keeps for three days." in done.stdout
+        assert "The order of rye bread is for Friday." in done.stdout
+        assert "dog" not in done.stdout
+
+
+OFFLINE = """
+import runpy, sys
+def refuse(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        raise SystemExit(f"{event}: {args}")
+sys.addaudithook(refuse)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
