@@ -84,10 +84,11 @@ class PostgresServer:
     Args:
         data: the folder, which is empty.
         binaries: folder of the programs.
+        of: another server, of which it becomes a streaming replica.
         settings: of the server, beside those above.
     """
 
-    def __init__(self, data: Path, binaries: Path, **settings: Any) -> None:
+    def __init__(self, data: Path, binaries: Path, *, of: PostgresServer | None = None, **settings: Any) -> None:
         self.data = data
         self._binaries = binaries
         self.port = free_port()
@@ -95,7 +96,11 @@ class PostgresServer:
         self._as: dict[str, Any] = {"user": _USER, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         if self._as:
             shutil.chown(self.data, _USER)
-        self._run("initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8")
+        if of is None:
+            self._run("initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8")
+        else:
+            self.data.chmod(0o700)
+            self._run("pg_basebackup", "-D", self.data, "-d", of.dsn, "-R", "-X", "stream", "-c", "fast")
         self.start()
 
     def _run(self, program: str, *arguments: object) -> None:
@@ -146,6 +151,12 @@ class PostgresServer:
             time.sleep(0.01)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def one(self, query: str) -> Any:
+        """Return the one value that a query has for its superuser."""
+        with psycopg.connect(self.dsn, autocommit=True) as db:
+            (value,) = db.execute(query.encode()).fetchone() or (None,)
+        return value
+
     def execute(self, *statements: str) -> None:
         """Run statements as its superuser, each by itself."""
         with psycopg.connect(self.dsn, autocommit=True) as db:
@@ -160,6 +171,27 @@ def own(**settings: Any) -> Iterator[PostgresServer]:
         server = PostgresServer(folder / "data", binaries, **settings)
         yield server
         server.stop("immediate")
+
+
+def wait_until_level(replica: PostgresServer, primary: PostgresServer, seconds: float = 60.0) -> None:
+    """Wait until a replica shows all that is committed now."""
+    end, until = primary.one("SELECT pg_current_wal_flush_lsn() - '0/0'"), time.monotonic() + seconds
+    while replica.one("SELECT pg_last_wal_replay_lsn() - '0/0'") < end:
+        assert time.monotonic() < until, "the replica does not come up to its primary"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def replica_of(server: PostgresServer, **settings: Any) -> Iterator[PostgresServer]:
+    """A streaming replica of a server, level with it at first."""
+    with cabin() as (folder, binaries):
+        replica = PostgresServer(folder / "data", binaries, of=server, **settings)
+        try:
+            wait_until_level(replica, server)
+            yield replica
+        finally:
+            if (replica.data / "postmaster.pid").exists():
+                replica.stop("immediate")
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -24,8 +25,8 @@ from llmspell_memory.backends.postgres import roles
 from llmspell_memory.backends.postgres import statements as sql
 from llmspell_memory.backends.postgres.beside import VectorsBeside, counts_beside
 from llmspell_memory.backends.postgres.building import IndexBuilder, share_there
-from llmspell_memory.backends.postgres.connections import Connections
 from llmspell_memory.backends.postgres.figures import row_figures
+from llmspell_memory.backends.postgres.replica import Primary, Reads
 from llmspell_memory.backends.postgres.retrieving import Retrieval
 from llmspell_memory.backends.postgres.rows import KEY, digest, key, packed, table_of, to_entry, to_row, unpacked
 from llmspell_memory.backends.postgres.schema import (
@@ -114,7 +115,8 @@ class PostgresBackend:
         self._configuring = threading.Lock()
         self._has_written = False
         self._parts = SearchParts()
-        self._connections = Connections(self._config, prepare=lambda db: prepare(db, self._config.schema))
+        self._connections = Primary(self._config, prepare=lambda db: prepare(db, self._config.schema))
+        self._reads = Reads(self._connections)
         self._builder = IndexBuilder(self._connections, lambda: self._using, on_progress=on_progress)
         try:
             number, settled_space = self._connections.run(lambda db: settled(db, space, name=self._connections.name))
@@ -127,14 +129,14 @@ class PostgresBackend:
             if warm:
                 self._builder.build(self._using)
         except BaseException:
-            self._connections.close()
+            self.close()
             raise
 
     def _use(self, vectors: Vectors) -> None:
         self._using = vectors
         self._sql = sql.Statements(vectors.table)
         self._retrieval = Retrieval(
-            self._connections, vectors, self._sql, self._keywords, self._analyzer, seen=self._builder.seen
+            self._reads, vectors, self._sql, self._keywords, self._analyzer, seen=self._builder.seen
         )
 
     def _choose_keywords(self, keywords: KeywordConfig, *, instead_of: KeywordConfig) -> None:
@@ -338,7 +340,7 @@ class PostgresBackend:
             return rows
 
         rows = sorted(self._write(work))
-        tables = [table_of(number) for number in self._connections.run(recorded_spaces)]
+        tables = [table_of(number) for number in self._connections.run(recorded_spaces, reading=True)]
         with self._connections.outside() as db:
             for table in ("entries", "gone", *tables):
                 db.execute(f"VACUUM {self._config.schema}.{table}")
@@ -357,16 +359,20 @@ class PostgresBackend:
     def _pages(self, where: Filter, limit: int | None, *, newest: bool) -> Iterator[list[tuple[Any, ...]]]:
         clause, parameters = condition(where, datetime.now(UTC))
         page: list[tuple[Any, ...]] = []
+
+        def pages(using: Vectors, statement: str, db: Cursor) -> Iterator[list[tuple[Any, ...]]]:
+            nonlocal page
+            using.check_in_use(db, self._connections.name)
+            with db.connection.cursor("scan", binary=True) as cursor:
+                cursor.execute(statement, (*parameters, limit))
+                while len(page := cursor.fetchmany(PAGE)) == PAGE:
+                    yield page
+
         while True:
             using, statements = self._using, self._sql
             statement = statements.scan(newest=newest).format(where=clause)
             try:
-                with self._connections.transaction(isolated=True) as db:
-                    using.check_in_use(db, self._connections.name)
-                    with db.connection.cursor("scan", binary=True) as cursor:
-                        cursor.execute(statement, (*parameters, limit))
-                        while len(page := cursor.fetchmany(PAGE)) == PAGE:
-                            yield page
+                yield from self._reads.each(partial(pages, using, statement))
                 break
             except SpaceChangedError:
                 with self._switching:
@@ -427,9 +433,9 @@ class PostgresBackend:
 
         while True:
             using, statements = self._using, self._sql
-            last = self._connections.run(horizon)
+            last = self._connections.run(horizon, reading=True)
             try:
-                return self._connections.run(work, isolated=True)
+                return self._connections.run(work, isolated=True, reading=True)
             except SpaceChangedError:
                 with self._switching:
                     if self._using is using:
@@ -442,7 +448,7 @@ class PostgresBackend:
             row = db.execute("SELECT text FROM notes WHERE name = %s", (name,)).fetchone()
             return None if row is None else str(row[0])
 
-        return self._connections.run(work)
+        return self._connections.run(work, reading=True)
 
     def write_note(self, name: str, text: str | None) -> None:
         """Keep a text about the store itself, durable on return; None removes it."""
@@ -471,7 +477,7 @@ class PostgresBackend:
         ]
 
     def _fetched(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connections.run(lambda db: db.execute(statement, parameters).fetchall())
+        return self._reads.run(lambda db: db.execute(statement, parameters).fetchall())
 
     # --- the view ---------------------------------------------------------------------------------------------------
 
@@ -555,7 +561,7 @@ class PostgresBackend:
                 **rows,
             )
 
-        return self._connections.run(work, isolated=True)
+        return self._connections.run(work, isolated=True, reading=True)
 
     # --- who may see what -------------------------------------------------------------------------------------------
 
@@ -587,6 +593,7 @@ class PostgresBackend:
         """Close the connections; a second call does nothing. An index that is being built is given up."""
         self._builder.close()
         self._connections.close()
+        self._reads.close()
 
 
 def _last_of_each(entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:

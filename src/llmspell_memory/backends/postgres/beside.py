@@ -84,11 +84,11 @@ class VectorsBeside:
             missing, characters, size = db.execute(f"SELECT {sums} {self._without(db)}").fetchone() or (0, 0, 0)
             return BesideCounts(rows=rows, missing=missing, characters=int(characters), bytes=int(size))
 
-        return self._connections.run(work, isolated=True)
+        return self._connections.run(work, isolated=True, reading=True)
 
     def missing(self, limit: int, *, after: int = -1) -> list[RowText]:
         """Return rows that have no vector: label, number of the last change, and text; in the order of their labels."""
-        return self._connections.run(lambda db: self._missing(db, limit, after=after))
+        return self._connections.run(lambda db: self._missing(db, limit, after=after), reading=True)
 
     def _missing(self, db: Cursor, limit: int, *, after: int = -1) -> list[RowText]:
         found = db.execute(
@@ -142,7 +142,7 @@ class VectorsBeside:
             return shares
 
         using = self._using()
-        return self._connections.run(work, isolated=True)
+        return self._connections.run(work, isolated=True, reading=True)
 
     def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
         """Make this space the one in use, at once for everybody; False, and nothing changes, where a row has no vector.

@@ -224,7 +224,7 @@ class IndexBuilder:
     def _tell(self, vectors: Vectors, rows: int) -> None:
         share = None
         with contextlib.suppress(UnavailableError, ClosedError):  # it is told again in a moment
-            share = self._connections.run(lambda db: share_made(db, vectors))
+            share = self._connections.run(lambda db: share_made(db, vectors), reading=True)
         if share is not None:
             logger.debug("%s: %.0f %% of the index", self._connections.name, 100 * share)
             if self._on_progress:

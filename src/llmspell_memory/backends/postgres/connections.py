@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from llmspell_memory.backends.checks import Birthplace
@@ -31,6 +31,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from llmspell_memory.backends.postgres.settings import PostgresConfig
 
@@ -43,7 +44,7 @@ Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
 
-_REPEATED: Final = (states.SerializationFailure, states.DeadlockDetected)
+REPEATED: Final = (states.SerializationFailure, states.DeadlockDetected)
 _AWAY: Final = (
     *(states.AdminShutdown, states.CrashShutdown, states.CannotConnectNow, states.TooManyConnections),
     *(states.ConnectionException, states.ConnectionFailure, states.ConnectionDoesNotExist),
@@ -73,22 +74,23 @@ class Connections:
 
     Args:
         config: how the server is reached.
-        prepare: makes what all connections need, in a transaction of its own.
+        prepare: makes what all connections need, in a transaction of its own; None asks nothing of the server yet.
+        name: in errors and logs.
 
     Raises:
         UnavailableError: it cannot be reached.
     """
 
-    def __init__(self, config: PostgresConfig, *, prepare: Callable[[Cursor], object]) -> None:
+    def __init__(
+        self, config: PostgresConfig, *, prepare: Callable[[Cursor], object] | None, name: str | None = None
+    ) -> None:
         self.config = config
-        self.name = name_of(config)
+        self.name = name or name_of(config)
         self._born = Birthplace()
         self._closed = False
         try:
-            with _connected(config, self.name) as first, first.transaction(), first.cursor() as cursor:
-                for statement in self._beginning({}, isolated=False):
-                    cursor.execute(statement)
-                prepare(cursor)
+            if prepare is not None:
+                self._prepare(prepare)
             self._pool: ConnectionPool[Connection] = ConnectionPool(
                 config.dsn,
                 kwargs=_options(config),
@@ -99,6 +101,21 @@ class Connections:
                 configure=register_vector,
                 open=True,
             )
+        except psycopg.Error as error:
+            raise told(error, self.name) from error
+
+    def _prepare(self, prepare: Callable[[Cursor], object]) -> None:
+        with _connected(self.config, self.name) as first, first.transaction(), first.cursor() as cursor:
+            for statement in self._beginning({}, isolated=False):
+                cursor.execute(statement)
+            prepare(cursor)
+
+    def reach(self) -> None:
+        """Give up connections that the server has left; raise an UnavailableError where it takes no new one."""
+        self.check_open()
+        try:
+            _connected(self.config, self.name).close()
+            self._pool.check()
         except psycopg.Error as error:
             raise told(error, self.name) from error
 
@@ -114,7 +131,12 @@ class Connections:
             raise ClosedError(f"{self.name} was closed")
 
     def run(
-        self, work: Callable[[Cursor], T], *, settings: Mapping[str, str | int] | None = None, isolated: bool = False
+        self,
+        work: Callable[[Cursor], T],
+        *,
+        settings: Mapping[str, str | int] | None = None,
+        isolated: bool = False,
+        reading: bool = False,
     ) -> T:
         """Return what `work` does in a transaction, from the beginning again where the server had to break it off.
 
@@ -124,6 +146,7 @@ class Connections:
             work: is given a cursor.
             settings: that hold for the transaction alone.
             isolated: whether all its statements see one moment.
+            reading: whether it writes nothing.
 
         Raises:
             StorageError: the server could not do it; UnavailableError where trying again may help.
@@ -132,10 +155,10 @@ class Connections:
         pause = _FIRST_PAUSE
         while True:
             try:
-                with self.transaction(settings=settings, isolated=isolated) as cursor:
+                with self.transaction(settings=settings, isolated=isolated, reading=reading) as cursor:
                     return work(cursor)
             except UnavailableError as error:
-                if not isinstance(error.__cause__, (*_REPEATED, *_AWAY, psycopg.OperationalError)):
+                if not isinstance(error.__cause__, (*REPEATED, *_AWAY, psycopg.OperationalError)):
                     raise
                 if isinstance(error.__cause__, states.QueryCanceled) or time.monotonic() + pause > until:
                     raise
@@ -145,15 +168,21 @@ class Connections:
 
     @contextmanager
     def transaction(
-        self, *, settings: Mapping[str, str | int] | None = None, isolated: bool = False
+        self, *, settings: Mapping[str, str | int] | None = None, isolated: bool = False, reading: bool = False
     ) -> Iterator[Cursor]:
         """A cursor in a transaction, which is committed where the block ends without an error."""
         self.check_open()
         try:
-            with self._pool.connection() as connection, connection.transaction(), connection.cursor() as cursor:
+            with (
+                self._pool.connection() as connection,
+                self._around(connection, reading=reading) as committing,
+                connection.transaction(),
+                connection.cursor() as cursor,
+            ):
                 for statement in self._beginning(settings or {}, isolated=isolated):
                     cursor.execute(statement)
                 yield cursor
+                committing()
         except EpisodicError:
             raise
         except PoolTimeout as error:
@@ -165,6 +194,11 @@ class Connections:
             raise ClosedError(f"{self.name} was closed") from error
         except psycopg.Error as error:
             raise told(error, self.name) from error
+
+    def _around(self, connection: Connection, *, reading: bool) -> AbstractContextManager[Callable[[], object]]:
+        """What is done on a connection before and after a transaction, and just before its commit: nothing here."""
+        del connection, reading
+        return nullcontext(lambda: None)
 
     def _beginning(self, settings: Mapping[str, str | int], *, isolated: bool) -> Iterator[str]:
         """Yield statements that set what holds for one transaction alone: others may get the session after it."""
@@ -223,7 +257,7 @@ def looking(config: PostgresConfig, name: str) -> Iterator[Cursor]:
 
 
 _TOLD: Final[tuple[tuple[tuple[type[psycopg.Error], ...], type[EpisodicError], str], ...]] = (
-    (_REPEATED, UnavailableError, "others wrote to the same rows; try again"),
+    (REPEATED, UnavailableError, "others wrote to the same rows; try again"),
     ((states.LockNotAvailable, states.QueryCanceled), UnavailableError, "it took too long; nothing is changed"),
     ((states.ReadOnlySqlTransaction,), UnavailableError, "this server takes no writes, as a replica does not"),
     (

@@ -17,7 +17,8 @@ from llmspell_memory.types.moments import microseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from llmspell_memory.backends.postgres.connections import Connections, Cursor
+    from llmspell_memory.backends.postgres.connections import Cursor
+    from llmspell_memory.backends.postgres.replica import Reads
     from llmspell_memory.backends.postgres.statements import Statements
     from llmspell_memory.backends.postgres.vectors import InUse, Vectors
     from llmspell_memory.index.analysis import Analyzer
@@ -84,7 +85,7 @@ class Retrieval:
     """Searches of one store in one embedding space.
 
     Args:
-        connections: to the server.
+        reads: transactions on the server, or on a replica of it.
         vectors: of the space in use.
         statements: over it.
         keywords: how words are told apart and scored.
@@ -94,7 +95,7 @@ class Retrieval:
 
     def __init__(
         self,
-        connections: Connections,
+        reads: Reads,
         vectors: Vectors,
         statements: Statements,
         keywords: KeywordConfig,
@@ -102,7 +103,7 @@ class Retrieval:
         *,
         seen: Callable[[InUse], None],
     ) -> None:
-        self._connections = connections
+        self._reads = reads
         self._vectors = vectors
         self._sql = statements
         self._keywords = keywords
@@ -117,7 +118,7 @@ class Retrieval:
         now = datetime.now(UTC)
 
         def work(db: Cursor) -> tuple[list[Hit], InUse]:
-            in_use = self._vectors.check_in_use(db, self._connections.name)
+            in_use = self._vectors.check_in_use(db, self._reads.name)
             asked = _Asked(query, k, where, now, in_use.indexed)
             found = by(db, asked)
             return (self._with_turns_around(db, found, asked) if query.around else found), in_use
@@ -125,7 +126,7 @@ class Retrieval:
         wanted = candidates_for(k) if query.mode == "hybrid" else k
         through_index = query.mode != "keyword" and not query.exact and self._vectors.hnsw is not None
         settings = self._vectors.settings(wanted, filtered=not where.is_everything) if through_index else {}
-        found, in_use = self._connections.run(work, settings=settings, isolated=True)
+        found, in_use = self._reads.run(work, settings=settings, isolated=True)
         self._seen(in_use)
         return found
 
@@ -173,7 +174,7 @@ class Retrieval:
         clause, parameters = asked.condition
         some = f"SELECT count(*) FROM (SELECT 1 FROM entries e WHERE {clause} LIMIT %s) s"
         db.execute("SET LOCAL enable_seqscan = off")
-        few = _OF_MATCHING * self._connections.config.index_from
+        few = _OF_MATCHING * self._reads.config.index_from
         enough = db.execute(some, (*parameters, few)).fetchone() == (few,)
         db.execute("SET LOCAL enable_seqscan = on")
         return enough
@@ -344,4 +345,4 @@ class Retrieval:
                     named.update(dict.fromkeys(said))
             return [word for word in words if word in named]
 
-        return self._connections.run(work)
+        return self._reads.run(work)
