@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity test-milvus test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http test-milvus test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-retrieval measure what is found of what answers questions; DATA=set.jsonl for sets of your own"
 	@echo "make bench-server measure PostgreSQL in bulk, under load and as it grows; DSN=... for a server of yours"
 	@echo "make bench-capacity  measure what an entry takes in each backend, and calculate what a billion would"
+	@echo "make bench-http measure a served memory under load, for a minute"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
 	@echo "make test-milvus run the contract and more on a real Milvus Lite server, which takes ten minutes"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
@@ -31,7 +32,7 @@ $(BIN)/python:
 $(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.20" ninja
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates,postgres]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates,postgres,server,client]"
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/core
@@ -100,6 +101,9 @@ bench-retrieval: $(STAMPS)/core
 # DATA=a file of utterances; STORE=a file to keep them in, which is used again.
 bench-latency: $(STAMPS)/core
 	$(BIN)/python benchmarks/latency.py $(DATA) $(if $(STORE),--store $(STORE))
+
+bench-http: $(STAMPS)/core
+	$(BIN)/python benchmarks/http_server.py
 
 # DSN=of a server to measure, instead of one started for it; PARTS=bulk,load,growth.
 bench-server: $(STAMPS)/dev

@@ -27,19 +27,22 @@ from typing import Any
 import pytest
 
 import llmspell_memory
+import llmspell_memory.client
 import llmspell_memory.embeddings
+import llmspell_memory.server
 import llmspell_memory.testing
 from llmspell_memory import MissingDependencyError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-NOT_RUN = {"cli.md": 1, "embeddings.md": 1, "scaling.md": 2}
+NOT_RUN = {"cli.md": 1, "embeddings.md": 1, "scaling.md": 2, "server.md": 1}
 """Fences marked "not run", by page; one more is a decision."""
 
 MEASURED = {"README.md", "migration.md"}
 COMMANDS = (
     *("add", "search", "context", "recent", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
     *("backup", "check", "repair", "migrate", "rollback", "rollout", "reembed", "tune", "advise", "demo"),
+    *("serve", "keys"),
 )
 
 _FENCE = re.compile(
@@ -190,7 +193,10 @@ def test_the_reference_names_all_that_is_public() -> None:
     """Each public name has its place in reference.md, and nothing else has."""
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
-    for module in (llmspell_memory, llmspell_memory.embeddings, llmspell_memory.testing):
+    for module in (
+        *(llmspell_memory, llmspell_memory.embeddings, llmspell_memory.testing),
+        *(llmspell_memory.server, llmspell_memory.client),
+    ):
         for name in module.__all__:
             assert {f"{module.__name__}.{name}", f"llmspell_memory.{name}"} & shown, f"{module.__name__}.{name}"
     for full in shown:

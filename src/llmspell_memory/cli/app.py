@@ -15,11 +15,13 @@ from llmspell_memory.cli.commands.care import backup, check, repair
 from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.files import export_, import_
+from llmspell_memory.cli.commands.keys import keys
 from llmspell_memory.cli.commands.migrate import migrate, rollback
 from llmspell_memory.cli.commands.recall import context, recent
 from llmspell_memory.cli.commands.reembed import reembed
 from llmspell_memory.cli.commands.rollout import rollout
 from llmspell_memory.cli.commands.search import search
+from llmspell_memory.cli.commands.serve import serve
 from llmspell_memory.cli.commands.sessions import sessions
 from llmspell_memory.cli.commands.show import show
 from llmspell_memory.cli.commands.stats import stats
@@ -156,6 +158,8 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "tune": (tune, "Measure which parameters the index wants."),
     "advise": (advise, "Say whether HNSW pays."),
     "rollout": (rollout, "Try another store beside this one."),
+    "serve": (serve, "Serve the store over HTTP."),
+    "keys": (keys, "Make and revoke API keys for it."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():

@@ -24,7 +24,7 @@ def prometheus_text(stats: MemoryStats) -> str:
 
     Sessions are not named in it: there may be any number, and each would be a time series of its own.
     """
-    page = _Page()
+    page = Page()
     _store(page, stats)
     _index(page, stats)
     _operations(page, stats.timings, stats.failures)
@@ -35,7 +35,7 @@ def prometheus_text(stats: MemoryStats) -> str:
     return page.text()
 
 
-def _store(page: _Page, stats: MemoryStats) -> None:
+def _store(page: Page, stats: MemoryStats) -> None:
     space = stats.space
     about = {
         "backend": stats.backend,
@@ -64,7 +64,7 @@ def _store(page: _Page, stats: MemoryStats) -> None:
     page.metric("disk_bytes", "gauge", "Bytes of the store's files.", stats.disk_bytes)
 
 
-def _index(page: _Page, stats: MemoryStats) -> None:
+def _index(page: Page, stats: MemoryStats) -> None:
     index = stats.index
     page.metric("index_vectors", "gauge", "Vectors in the index.", index.size)
     page.metric("index_memory_bytes", "gauge", "Bytes held in memory by the index.", index.memory_bytes)
@@ -82,7 +82,7 @@ def _index(page: _Page, stats: MemoryStats) -> None:
         )
 
 
-def _operations(page: _Page, timings: Mapping[str, LatencyStats], failures: Mapping[str, int]) -> None:
+def _operations(page: Page, timings: Mapping[str, LatencyStats], failures: Mapping[str, int]) -> None:
     whole = {name: one for name, one in timings.items() if not name.startswith(_PART)}
     parts = {name.removeprefix(_PART): one for name, one in timings.items() if name.startswith(_PART)}
     page.histograms("operation_duration_seconds", "Duration of operations that succeeded.", "operation", whole)
@@ -95,7 +95,7 @@ def _operations(page: _Page, timings: Mapping[str, LatencyStats], failures: Mapp
     )
 
 
-def _recall(page: _Page, recall: RecallStats) -> None:
+def _recall(page: Page, recall: RecallStats) -> None:
     kinds: dict[str, RecallEstimate] = {"all": recall, **recall.by_filter}
     for name, told in (
         ("recall", "Estimated recall of searches, by the conditions of their filter"),
@@ -110,13 +110,14 @@ def _recall(page: _Page, recall: RecallStats) -> None:
     page.metric("recall_cpu_ratio", "gauge", "Processor time spent on comparing, as a share.", recall.cpu_share)
 
 
-class _Page:
-    """Lines, metric by metric."""
+class Page:
+    """Lines of the text format, metric by metric; every name begins with `llmspell_memory_`."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     def text(self) -> str:
+        """Return all lines."""
         return "".join(f"{line}\n" for line in self._lines)
 
     def metric(self, name: str, kind: str, told: str, value: float) -> None:
@@ -130,6 +131,7 @@ class _Page:
             self._lines += [f"# HELP {_PREFIX}{name} {_escaped(told)}", f"# TYPE {_PREFIX}{name} {kind}", *written]
 
     def histograms(self, name: str, told: str, label: str, timings: Mapping[str, LatencyStats]) -> None:
+        """Add a histogram for each value of a label; nothing where there is none."""
         lines: list[tuple[str, Mapping[str, str], float]] = []
         for value, one in timings.items():
             lines += [("_bucket", {label: value, "le": repr(bound)}, count) for bound, count in one.buckets]

@@ -36,8 +36,21 @@ def found(result: Result) -> list[str]:
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
     assert [
-        *("add", "advise", "backup", "check", "context", "delete", "demo", "export", "import", "migrate", "recent"),
-        *("reembed", "repair", "rollback", "rollout", "search", "sessions", "show", "stats", "sweep", "tune"),
+        *("add", "advise", "backup", "check", "context", "delete", "demo", "export", "import", "keys", "migrate"),
+        *(
+            "recent",
+            "reembed",
+            "repair",
+            "rollback",
+            "rollout",
+            "search",
+            "serve",
+            "sessions",
+            "show",
+            "stats",
+            "sweep",
+            "tune",
+        ),
     ] == COMMANDS
 
 

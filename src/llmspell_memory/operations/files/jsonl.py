@@ -67,7 +67,9 @@ def header_line(space: EmbeddingSpace | None) -> str:
 
 def entry_line(entry: EpisodicEntry, *, vector: bool) -> str:
     """Return an entry's line, with its vector or without."""
-    return dumped(entry_object(entry) | (_packed(entry.embedding) if vector else {}))
+    return dumped(
+        entry_object(entry) | ({"embedding": packed(entry.embedding)} if vector and entry.embedding is not None else {})
+    )
 
 
 def entry_object(entry: EpisodicEntry) -> dict[str, Any]:
@@ -86,11 +88,26 @@ def entry_object(entry: EpisodicEntry) -> dict[str, Any]:
     }
 
 
-def _packed(vector: Vector | None) -> dict[str, Any]:
-    if vector is None:
-        return {}
+def packed(vector: Vector) -> dict[str, str]:
+    """Return a vector as a JSON object, exact to the bit."""
     data = base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
-    return {"embedding": {"dtype": "float32", "data": data}}
+    return {"dtype": "float32", "data": data}
+
+
+def entry_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what an entry is made of, out of a JSON object; what is not there, or null, is left out.
+
+    Raises:
+        InputError: a key is missing or unknown, or a moment or the vector is none.
+    """
+    _check_keys(given)
+    fields = {key: value for key, value in given.items() if value is not None or key in _REQUIRED}
+    for key in ("timestamp", "ingestion_time", "expires_at"):
+        if key in fields:
+            fields[key] = as_moment(fields[key], name=key)
+    if "embedding" in fields:
+        fields["embedding"] = unpacked(fields["embedding"])
+    return fields
 
 
 class Lines:
@@ -139,13 +156,7 @@ class Lines:
 
     def _entry(self, number: int, given: dict[str, Any]) -> EpisodicEntry:
         try:
-            _check_keys(given)
-            fields = {key: value for key, value in given.items() if value is not None or key in _REQUIRED}
-            for key in ("timestamp", "ingestion_time", "expires_at"):
-                if key in fields:
-                    fields[key] = as_moment(fields[key], name=key)
-            if "embedding" in fields:
-                fields["embedding"] = _unpacked(fields["embedding"])
+            fields = entry_fields(given)
             entry = EpisodicEntry(
                 **{"timestamp": self._written + timedelta(microseconds=number)} | self._defaults | fields
             )
@@ -169,7 +180,7 @@ def _objects(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str,
         if not data.strip():
             continue
         try:
-            value = json.loads(data.decode(), object_pairs_hook=_distinct)
+            value = json.loads(data.decode(), object_pairs_hook=distinct)
         except RecursionError as error:
             raise InputError(f"{name}, line {number}: it nests too deep") from error
         except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and numbers too long to read
@@ -179,7 +190,8 @@ def _objects(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str,
         yield number, value
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object of pairs; a ValueError where a key is there twice (an `object_pairs_hook`)."""
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("an object has a key twice")
@@ -206,7 +218,7 @@ def _space_of(header: dict[str, Any], where: str) -> EmbeddingSpace | None:
 def _check_keys(fields: dict[str, Any]) -> None:
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
-        raise InputError(f"it has no {' and no '.join(missing)}; every line needs {', '.join(_REQUIRED)}")
+        raise InputError(f"it has no {' and no '.join(missing)}; every entry needs {', '.join(_REQUIRED)}")
     unknown = sorted(set(fields) - set(_REQUIRED) - set(_OPTIONAL))
     if unknown:
         raise InputError(
@@ -229,7 +241,8 @@ def as_moment(text: object, *, name: str) -> datetime:
     raise InputError(f"{name} must be ISO 8601 with an offset, such as 2025-01-05T19:12:48+00:00, got {shown!r}")
 
 
-def _unpacked(value: object) -> Vector | list[Any]:
+def unpacked(value: object) -> Vector | list[Any]:
+    """Return the vector in a JSON value: a list of numbers as it is, or what `packed` made."""
     if isinstance(value, list):
         if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in value):
             raise InputError("a list as embedding must hold numbers only")
