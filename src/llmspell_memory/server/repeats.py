@@ -84,7 +84,7 @@ class Repeats:
         self._drop_old()
         while (known := self._kept.get(name)) is not None:
             if known.print != told:
-                raise Refusal(409, "this Idempotency-Key was sent with another request", name="InputError")
+                raise Refusal(422, "this Idempotency-Key was sent with another request", name="InputError")
             answer = await asyncio.shield(_outcome(known.answer))
             if answer is not None:
                 return answer, True

@@ -77,11 +77,11 @@ def test_at_the_same_time_it_is_done_once(place: Place, monkeypatch: pytest.Monk
 
 
 def test_a_key_means_one_request_of_one_caller(place: Place) -> None:
-    """Another body, or another operation, is a 409; another API key is somebody else."""
+    """Another body, or another operation, is a 422; another API key is somebody else."""
     key = {"Idempotency-Key": "k"}
     assert place.post("/v1/entries", ADD, **key).status_code == 201
-    assert place.post("/v1/entries", {"entries": ADD["entries"][:1]}, **key).status_code == 409
-    assert place.post("/v1/backend/add", ADD, **key).status_code == 409
+    assert place.post("/v1/entries", {"entries": ADD["entries"][:1]}, **key).status_code == 422
+    assert place.post("/v1/backend/add", ADD, **key).status_code == 422
     assert place.post("/v1/entries", ADD, "alice", **key).status_code == 201
     assert place.manager.episodic.count(Filter(namespace=("acme", "alice"))) == 3
     for bad in ("", "a b", "k" * 256):
