@@ -35,7 +35,7 @@ from llmspell_memory import MissingDependencyError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-NOT_RUN = {"cli.md": 1, "embeddings.md": 1, "scaling.md": 2, "server.md": 1}
+NOT_RUN = {"cli.md": 2, "embeddings.md": 1, "scaling.md": 2, "server.md": 1}
 """Fences marked "not run", by page; one more is a decision."""
 
 MEASURED = {"README.md", "migration.md"}

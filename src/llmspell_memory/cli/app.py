@@ -12,8 +12,10 @@ from typer.core import TyperGroup
 import llmspell_memory
 from llmspell_memory.cli.commands.add import add
 from llmspell_memory.cli.commands.care import backup, check, repair
+from llmspell_memory.cli.commands.chat import chat
 from llmspell_memory.cli.commands.delete import delete
 from llmspell_memory.cli.commands.demo import demo
+from llmspell_memory.cli.commands.doctor import doctor
 from llmspell_memory.cli.commands.files import export_, import_
 from llmspell_memory.cli.commands.keys import keys
 from llmspell_memory.cli.commands.migrate import migrate, rollback
@@ -68,7 +70,6 @@ def _notes(error: BaseException) -> str:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -142,6 +143,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "search": (search, "Find what answers a question."),
     "context": (context, "Print it as a text for a prompt."),
     "recent": (recent, "Show the newest entries."),
+    "chat": (chat, "Talk, and remember it."),
     "sessions": (sessions, "List sessions."),
     "show": (show, "Show an entry or a session."),
     "stats": (stats, "Show figures about the store."),
@@ -160,6 +162,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "rollout": (rollout, "Try another store beside this one."),
     "serve": (serve, "Serve the store over HTTP."),
     "keys": (keys, "Make and revoke API keys for it."),
+    "doctor": (doctor, "Look at this machine and the store."),
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():
