@@ -42,7 +42,7 @@ MEASURED = {"README.md", "migration.md"}
 COMMANDS = (
     *("add", "search", "context", "recent", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
     *("backup", "check", "repair", "migrate", "rollback", "rollout", "reembed", "tune", "advise", "demo"),
-    *("serve", "keys"),
+    *("serve", "keys", "chat", "doctor"),
 )
 
 _FENCE = re.compile(
