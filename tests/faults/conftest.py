@@ -9,7 +9,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIGURES = pytest.StashKey[list[str]]()
+
+FIGURES = "figures"
+"""Name of the property of a report that holds them: reports come from whichever process ran the test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,12 +27,14 @@ def torture(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Show a line at the end of the run: what a campaign counted and measured."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lambda line: lines.append(f"{request.node.name}: {line}")
+    told = request.node.user_properties
+    return lambda line: told.append((FIGURES, f"{request.node.name}: {line}"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash.get(FIGURES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    calls = [one for of in terminalreporter.stats.values() for one in of if getattr(one, "when", None) == "call"]
+    lines = [line for one in calls for name, line in one.user_properties if name == FIGURES]
+    if lines:
         terminalreporter.section("campaigns")
         for line in lines:
             terminalreporter.write_line(line)
