@@ -24,7 +24,8 @@ from llmspell_memory import (
 from llmspell_memory.backends.postgres import PostgresBackend, PostgresConfig
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.types import Query
-from tests.postgres import PATH, PostgresServer, cabin, free_port, own, wait_for
+from tests.ports import free_port
+from tests.postgres import PATH, PostgresServer, cabin, own, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,6 +136,9 @@ def test_a_cut_connection_leaves_a_batch_whole_or_absent(server: PostgresServer)
     """Whatever the server was doing when it lost sight of the caller: the call is tried again."""
     backend, chance = opened(server), random.Random(7)
     stop = threading.Event()
+    began = time.monotonic()
+    backend.add([turn(f"uncut-{n}") for n in range(200)])
+    took = time.monotonic() - began  # so that on a busy machine, too, some batches are cut and some are not
 
     def cut() -> None:
         while not stop.is_set():
@@ -142,7 +146,7 @@ def test_a_cut_connection_leaves_a_batch_whole_or_absent(server: PostgresServer)
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
-            time.sleep(chance.uniform(0.05, 0.3))
+            time.sleep(took * chance.uniform(0.3, 3.0))
 
     cutter = threading.Thread(target=cut)
     cutter.start()
