@@ -47,7 +47,7 @@ test: $(STAMPS)/dev
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 torture: $(STAMPS)/dev
-	$(BIN)/python -m pytest tests/faults --torture
+	$(BIN)/python -m pytest tests/faults tests/milvus/test_faults.py --torture
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check

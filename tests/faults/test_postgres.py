@@ -132,6 +132,18 @@ def test_callers_wait_for_a_server_that_restarts(server: PostgresServer) -> None
     backend.close()
 
 
+def test_a_scan_begins_anew_where_its_connection_was_cut(server: PostgresServer) -> None:
+    """What lies idle in the pool while the server restarts is no fault of the next scan's."""
+    backend = opened(server)
+    backend.add([turn("a")])
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    assert names(backend) == {"a"}
+    backend.close()
+
+
 def test_a_cut_connection_leaves_a_batch_whole_or_absent(server: PostgresServer) -> None:
     """Whatever the server was doing when it lost sight of the caller: the call is tried again."""
     backend, chance = opened(server), random.Random(7)
