@@ -79,7 +79,10 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
                     return
 
         with ThreadPoolExecutor(3) as pool:
+            before, until = len(acknowledged), time.monotonic() + 60
             writers = [pool.submit(write, number, worker, ended) for worker in range(3)]
+            while len(acknowledged) == before and time.monotonic() < until:
+                time.sleep(0.01)
             time.sleep(chance.uniform(0.05, 0.5))
             server.kill()
             ended.set()
@@ -91,6 +94,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
         for batch in begun.values():
             assert len(there.intersection(batch)) in {0, len(batch)}, "a batch is whole or absent"
         assert backend.retrieve(Query(text="said", vector=SERVICE.embed_one("said")), 5, Filter()) != []
+    assert len(acknowledged) > rounds
     figures(f"{rounds} kills of the server, {len(acknowledged)} entries acknowledged")
     backend.close()
 
