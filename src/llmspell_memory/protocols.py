@@ -125,8 +125,8 @@ class VectorsBeside(Protocol):
         """Store vectors, durable on return, and return how many; a row that has changed meanwhile gets none."""
         ...
 
-    def overlap(self, sample: int, k: int) -> list[float]:
-        """Return what share of an entry's k nearest this space shares with the one in use, for about `sample`."""
+    def overlap(self, sample: int, k: int) -> Iterator[float]:
+        """Yield what share of an entry's k nearest this space shares with the one in use, for about `sample`."""
         ...
 
     def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:

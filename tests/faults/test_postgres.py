@@ -24,7 +24,8 @@ from llmspell_memory import (
 from llmspell_memory.backends.postgres import PostgresBackend, PostgresConfig
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.types import Query
-from tests.postgres import PATH, PostgresServer, cabin, free_port, own, wait_for
+from tests.ports import free_port
+from tests.postgres import PATH, PostgresServer, cabin, own, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +79,10 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
                     return
 
         with ThreadPoolExecutor(3) as pool:
+            before, until = len(acknowledged), time.monotonic() + 60
             writers = [pool.submit(write, number, worker, ended) for worker in range(3)]
+            while len(acknowledged) == before and time.monotonic() < until:
+                time.sleep(0.01)
             time.sleep(chance.uniform(0.05, 0.5))
             server.kill()
             ended.set()
@@ -90,6 +94,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
         for batch in begun.values():
             assert len(there.intersection(batch)) in {0, len(batch)}, "a batch is whole or absent"
         assert backend.retrieve(Query(text="said", vector=SERVICE.embed_one("said")), 5, Filter()) != []
+    assert len(acknowledged) > rounds
     figures(f"{rounds} kills of the server, {len(acknowledged)} entries acknowledged")
     backend.close()
 
@@ -131,10 +136,25 @@ def test_callers_wait_for_a_server_that_restarts(server: PostgresServer) -> None
     backend.close()
 
 
+def test_a_scan_begins_anew_where_its_connection_was_cut(server: PostgresServer) -> None:
+    """What lies idle in the pool while the server restarts is no fault of the next scan's."""
+    backend = opened(server)
+    backend.add([turn("a")])
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    assert names(backend) == {"a"}
+    backend.close()
+
+
 def test_a_cut_connection_leaves_a_batch_whole_or_absent(server: PostgresServer) -> None:
     """Whatever the server was doing when it lost sight of the caller: the call is tried again."""
     backend, chance = opened(server), random.Random(7)
     stop = threading.Event()
+    began = time.monotonic()
+    backend.add([turn(f"uncut-{n}") for n in range(200)])
+    took = time.monotonic() - began  # so that on a busy machine, too, some batches are cut and some are not
 
     def cut() -> None:
         while not stop.is_set():
@@ -142,7 +162,7 @@ def test_a_cut_connection_leaves_a_batch_whole_or_absent(server: PostgresServer)
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
-            time.sleep(chance.uniform(0.05, 0.3))
+            time.sleep(took * chance.uniform(0.3, 3.0))
 
     cutter = threading.Thread(target=cut)
     cutter.start()

@@ -14,7 +14,8 @@ from llmspell_memory import EmbeddingService, EpisodicEntry, Filter, HNSWConfig,
 from llmspell_memory.backends.postgres import PostgresBackend, PostgresConfig
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.types import Query
-from tests.postgres import PostgresServer, free_port, own, replica_of, wait_until_level
+from tests.ports import free_port
+from tests.postgres import PostgresServer, own, replica_of, wait_until_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

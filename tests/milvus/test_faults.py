@@ -81,7 +81,10 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
                     return
 
         with ThreadPoolExecutor(3) as pool:
+            before, until = len(acknowledged), time.monotonic() + 60
             writers = [pool.submit(write, number, worker, ended) for worker in range(3)]
+            while len(acknowledged) == before and time.monotonic() < until:
+                time.sleep(0.01)
             time.sleep(chance.uniform(0.2, 1.0))
             server.kill()
             ended.set()

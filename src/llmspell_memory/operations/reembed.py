@@ -181,7 +181,7 @@ class Reembedding:
         try:
             self._embed_missing()
             if self._sample and not self._stopping.is_set():
-                self._shares = self._beside.overlap(self._sample, _NEIGHBOURS)
+                self._compare_neighbours()
             if switch:
                 self._take_over()
             self._ended = time.monotonic()
@@ -191,6 +191,12 @@ class Reembedding:
             self._ended = time.monotonic()
             self._error, self._state = error, "failed"
             logger.warning("Re-embedding from %s to %s failed: %s", self._source, self._service.space, error)
+
+    def _compare_neighbours(self) -> None:
+        for share in self._beside.overlap(self._sample, _NEIGHBOURS):
+            if self._stopping.is_set():
+                return
+            self._shares.append(share)
 
     def _take_over(self) -> None:
         for tries in itertools.count(1):

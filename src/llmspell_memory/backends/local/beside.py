@@ -14,7 +14,7 @@ from llmspell_memory.errors import ConfigError
 from llmspell_memory.types import BesideCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from llmspell_memory.types import EmbeddingSpace, Matrix, RowText
@@ -74,8 +74,8 @@ class VectorsBeside:
             held.put_beside(self.space, {label: vector.copy() for label, vector in current})
         return len(current)
 
-    def overlap(self, sample: int, k: int) -> list[float]:
-        """Return what share of an entry's k nearest is the same in both spaces, for about `sample` entries."""
+    def overlap(self, sample: int, k: int) -> Iterator[float]:
+        """Yield what share of an entry's k nearest is the same in both spaces, for about `sample` entries."""
         using, fresh = self._using(), self._built()
         using.catch_up()
         with self._rows as rows:

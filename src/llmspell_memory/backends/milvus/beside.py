@@ -150,8 +150,8 @@ class VectorsBeside:
         self._connection.upsert(self._collections.rows(number), ready)
         return len(ready)
 
-    def overlap(self, sample: int, k: int) -> list[float]:
-        """Return what share of an entry's k nearest is the same in both spaces, for about `sample` entries.
+    def overlap(self, sample: int, k: int) -> Iterator[float]:
+        """Yield what share of an entry's k nearest is the same in both spaces, for about `sample` entries.
 
         By what the server finds: where it has an index, the nearest are those that a search finds.
         """
@@ -159,7 +159,7 @@ class VectorsBeside:
         number = state.number_of(self.space)
         there = sorted(self._numbers(number))
         if number is None or not there:
-            return []
+            return iter(())
         keys = there[:: max(1, len(there) // max(1, sample))][:sample]
         try:  # not as one read, which would keep writers waiting
             found = [self._nearest(one, state, keys, k) for one in (state.used, number)]
@@ -170,7 +170,7 @@ class VectorsBeside:
             near, other = (nearest.get(one, set()) for nearest in found)
             if most := min(len(near), len(other)):
                 shares.append(len(near & other) / most)
-        return shares
+        return iter(shares)
 
     def _nearest(self, number: int, state: State, keys: Sequence[str], k: int) -> dict[str, set[str]]:
         """Return the keys of the rows nearest to some, without themselves."""

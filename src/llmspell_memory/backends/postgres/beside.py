@@ -17,7 +17,7 @@ from llmspell_memory.errors import ConfigError
 from llmspell_memory.types import BesideCounts, SpaceCount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from llmspell_memory.backends.postgres.building import IndexBuilder
@@ -121,8 +121,8 @@ class VectorsBeside:
             ).rowcount
         return put
 
-    def overlap(self, sample: int, k: int) -> list[float]:
-        """Return what share of an entry's k nearest is the same in both spaces, for each of about `sample` entries."""
+    def overlap(self, sample: int, k: int) -> Iterator[float]:
+        """Yield what share of an entry's k nearest is the same in both spaces, for each of about `sample` entries."""
 
         def work(db: Cursor) -> list[float]:
             number = self._recorded(db)
@@ -142,7 +142,7 @@ class VectorsBeside:
             return shares
 
         using = self._using()
-        return self._connections.run(work, isolated=True, reading=True)
+        return iter(self._connections.run(work, isolated=True, reading=True))
 
     def take_over(self, embed: Callable[[Sequence[str]], Matrix] | None = None) -> bool:
         """Make this space the one in use, at once for everybody; False, and nothing changes, where a row has no vector.

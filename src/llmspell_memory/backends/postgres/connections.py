@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from llmspell_memory.backends.checks import Birthplace
@@ -151,12 +151,26 @@ class Connections:
         Raises:
             StorageError: the server could not do it; UnavailableError where trying again may help.
         """
+
+        def once() -> T:
+            with self.transaction(settings=settings, isolated=isolated, reading=reading) as cursor:
+                return work(cursor)
+
+        return self._again(once)
+
+    @contextmanager
+    def looked_through(self) -> Iterator[Cursor]:
+        """A cursor in a transaction of one moment that writes nothing; only its beginning is repeated."""
+        with ExitStack() as stack:
+            yield self._again(lambda: stack.enter_context(self.transaction(isolated=True, reading=True)))
+
+    def _again(self, once: Callable[[], T]) -> T:
+        """Call `once` until the server does not break it off."""
         until = time.monotonic() + self.config.retry_seconds
         pause = _FIRST_PAUSE
         while True:
             try:
-                with self.transaction(settings=settings, isolated=isolated, reading=reading) as cursor:
-                    return work(cursor)
+                return once()
             except UnavailableError as error:
                 if not isinstance(error.__cause__, (*REPEATED, *_AWAY, psycopg.OperationalError)):
                     raise

@@ -299,7 +299,7 @@ class Reads:
             else:
                 replica.answered()
                 return
-        with self._primary.transaction(isolated=True, reading=True) as db:
+        with self._primary.looked_through() as db:
             yield from work(db)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from llmspell_memory.types import BesideCounts, SpaceCount
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from llmspell_memory.backends.sqlite.connection import Connections
@@ -111,12 +111,12 @@ class VectorsBeside:
         ]
         return int(db.executemany(sql, values).rowcount)
 
-    def overlap(self, sample: int, k: int) -> list[float]:
-        """Return what share of an entry's k nearest is the same in both spaces, for each of about `sample` entries."""
+    def overlap(self, sample: int, k: int) -> Iterator[float]:
+        """Yield what share of an entry's k nearest is the same in both spaces, for each of about `sample` entries."""
         with self._connections.read() as db:
             number = self._recorded(db)
         if number is None:
-            return []
+            return iter(())
         using, fresh = self._using(), self._built(number)
         using.view.catch_up()
         table = table_of(number)

@@ -71,7 +71,7 @@ class IsolationContract:
                 tenant.episodic.add_many(
                     entry(text, id=text[-1], minute=n, metadata={"k": 1}) for n, text in enumerate(texts)
                 )
-            before = everything(other)
+            before, stored = everything(other), rows_and_hits(other)
             check_what_is_seen(mine, other.backend.namespace)
             assert everything(other) == before
             changes: list[Callable[[EpisodicMemory], object]] = [
@@ -90,7 +90,8 @@ class IsolationContract:
             ]
             for change in changes:
                 change(mine.episodic)
-                assert everything(other) == before
+                assert rows_and_hits(other) == stored
+            assert everything(other) == before
             assert mine.episodic.count(Filter(expired=None)) == 0
             other.episodic.delete(Filter(), everything=True)
 
@@ -329,6 +330,12 @@ class Anything(str):
         return True
 
     __hash__ = str.__hash__
+
+
+def rows_and_hits(manager: DefaultMemoryManager) -> tuple[object, ...]:
+    """Return what a memory stores, and what it finds by a vector."""
+    memory, vector = manager.episodic, manager.service.embed_one("theirs x")
+    return [fields_of(one) for one in memory.scan()], memory.search(vector, 100)
 
 
 def everything(manager: DefaultMemoryManager) -> tuple[object, ...]:
