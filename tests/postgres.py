@@ -176,7 +176,8 @@ def own(**settings: Any) -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            server.stop("immediate")
+            if (server.data / "postmaster.pid").exists():  # unless the test has stopped it
+                server.stop("immediate")
 
 
 def wait_until_level(replica: PostgresServer, primary: PostgresServer, seconds: float = 60.0) -> None:
