@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import json
 import os
 import re
 import shutil
@@ -34,14 +35,14 @@ import llmspell_memory.testing
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-NOT_RUN = {"cli.md": 2, "embeddings.md": 1, "scaling.md": 2, "server.md": 1}
+NOT_RUN = {"cli.md": 2, "embeddings.md": 1, "mcp.md": 4, "scaling.md": 2, "server.md": 1}
 """Fences marked "not run", by page; one more is a decision."""
 
 MEASURED = {"README.md", "migration.md"}
 COMMANDS = (
     *("add", "search", "context", "recent", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
     *("backup", "check", "repair", "migrate", "rollback", "rollout", "reembed", "tune", "advise", "demo"),
-    *("serve", "keys", "chat", "doctor"),
+    *("serve", "keys", "mcp", "chat", "doctor"),
 )
 
 _FENCE = re.compile(
@@ -162,8 +163,16 @@ def test_every_fence_is_of_a_known_kind(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     found = fences(page)
     assert text.count("\n```") == 2 * len(found), "a fence is not closed, or indented"
-    assert {one.language for one in found} <= {"python", "sh", "text", "sql"}
+    assert {one.language for one in found} <= {"python", "sh", "text", "sql", "json"}
     assert all(one.mark in {"", "output", "measured:begin"} or one.reason is not None for one in found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_json_is_json(page: Path) -> None:
+    """What is shown as JSON can be read as such, as a program's configuration must be."""
+    for fence in fences(page):
+        if fence.language == "json":
+            json.loads(fence.code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -19,12 +19,12 @@ FLOORS = {
     2: {"index", "embeddings"},
     3: {"backends"},
     4: {"config", "memory", "manager", "aio", "operations", "retrieval", "watch", "wire"},
-    5: {"cli", "server", "client", "adapters"},
+    5: {"cli", "server", "mcp", "client", "adapters"},
 }
 NATIVE = {"_core": ("index",), "_pages": ("backends", "sqlite", "pages")}
 """Who alone may see each native module."""
 
-STARTS: dict[tuple[str, ...], str] = {("cli", "commands", "serve"): "server"}
+STARTS: dict[tuple[str, ...], str] = {("cli", "commands", "serve"): "server", ("cli", "commands", "mcp"): "mcp"}
 """Who alone of floor 5 may see another room there: a command that starts it."""
 
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -47,6 +47,8 @@ OPTIONAL = {
     "starlette",
     "uvicorn",
     "httptools",
+    "mcp",
+    "mcp_types",
     "grpc",
     "langgraph",
     "langchain_core",
@@ -153,7 +155,7 @@ def test_public_names_are_listed_and_there() -> None:
     ]
     for name in llmspell_memory.__all__:
         assert getattr(llmspell_memory, name).__doc__, name
-    for name in ("embeddings", "index", "backends", "retrieval", "testing", "server", "client"):
+    for name in ("embeddings", "index", "backends", "retrieval", "testing", "server", "mcp", "client"):
         module = __import__(f"llmspell_memory.{name}", fromlist=["__all__"])
         assert all(hasattr(module, one) for one in module.__all__)
 

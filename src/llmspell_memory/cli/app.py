@@ -18,6 +18,7 @@ from llmspell_memory.cli.commands.demo import demo
 from llmspell_memory.cli.commands.doctor import doctor
 from llmspell_memory.cli.commands.files import export_, import_
 from llmspell_memory.cli.commands.keys import keys
+from llmspell_memory.cli.commands.mcp import mcp
 from llmspell_memory.cli.commands.migrate import migrate, rollback
 from llmspell_memory.cli.commands.recall import context, recent
 from llmspell_memory.cli.commands.reembed import reembed
@@ -162,6 +163,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "rollout": (rollout, "Try another store beside this one."),
     "serve": (serve, "Serve the store over HTTP."),
     "keys": (keys, "Make and revoke API keys for it."),
+    "mcp": (mcp, "Serve the store to language models (MCP)."),
     "doctor": (doctor, "Look at this machine and the store."),
     "demo": (demo, "Try it all on a conversation."),
 }
