@@ -52,6 +52,8 @@ OPTIONAL = {
     "grpc",
     "langgraph",
     "langchain_core",
+    "agents",
+    "openai",
     "langsmith",
     "pydantic",
 }

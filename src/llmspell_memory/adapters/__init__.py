@@ -1,4 +1,4 @@
-"""The memory behind the interfaces of agent frameworks: `langgraph` and `langchain`, each an extra of its name.
+"""The memory behind the interfaces of agent frameworks: `langgraph`, `langchain` and `openai_agents`, each an extra.
 
 Nothing here imports a framework before the module of its adapter is imported.
 """

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
-from llmspell_memory.embeddings import CallableProvider, EmbeddingService, MemoryCache
+from llmspell_memory.embeddings import CallableProvider, EmbeddingService
 from llmspell_memory.embeddings.checks import as_matrix
 from llmspell_memory.errors import ConfigError
 from llmspell_memory.protocols import EmbeddingProvider
 from llmspell_memory.types import EmbeddingSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from llmspell_memory.protocols import EmbeddingKind
     from llmspell_memory.types import Matrix
@@ -86,19 +86,6 @@ def embedding_service(embed: Any, dimensions: int | None = None) -> EmbeddingSer
     if dimensions is not None and service.dimensions != dimensions:
         raise ConfigError(f"{dimensions} dimensions are asked for, but {service} makes {service.dimensions}")
     return service
-
-
-async def embed_ahead(service: EmbeddingService, documents: Iterable[str], queries: Iterable[str]) -> None:
-    """Have the service's cache hold the vectors of texts, awaited, so that a thread which needs them has them at once.
-
-    Without a cache, or with one that cannot hold so many, this does nothing, and the thread embeds.
-    """
-    texts, cache = list(dict.fromkeys(documents)), service.cache
-    if cache is None or (isinstance(cache, MemoryCache) and len(texts) > cache.max_entries):
-        return
-    await service.aembed(texts)
-    for query in dict.fromkeys(queries):
-        await service.aembed_one(query, kind="query")
 
 
 def _model(embeddings: Embeddings) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 import llmspell_memory.adapters.langchain
 import llmspell_memory.adapters.langgraph
+import llmspell_memory.adapters.openai_agents
 from llmspell_memory.adapters.missing import missing
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -24,18 +25,21 @@ except ImportError as error:
 ALONE = """
 import sys
 import llmspell_memory.adapters.langchain
-sys.exit(str(found) if (found := {"langgraph", "langchain", "openai", "torch"} & set(sys.modules)) else 0)
+sys.exit(str(found) if (found := {"langgraph", "langchain", "openai", "agents", "torch"} & set(sys.modules)) else 0)
 """
 OPENED = """
 import sys, threading
 import langchain_core.documents, langchain_core.retrievers, langchain_core.vectorstores, langgraph.store.base
+import agents
 opened = []
 sys.addaudithook(lambda event, args: opened.append([event, str(args[0])]) if event in {
     "socket.connect", "socket.bind", "sqlite3.connect", "subprocess.Popen"
 } or (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")) else None)
 sys.dont_write_bytecode = True
+before = threading.active_count()
 import llmspell_memory.adapters.langchain, llmspell_memory.adapters.langgraph
-sys.exit(str(opened) if opened or threading.active_count() > 1 else 0)
+import llmspell_memory.adapters.openai_agents
+sys.exit(str(opened) if opened or threading.active_count() > before else 0)
 """
 
 
@@ -51,19 +55,29 @@ def test_what_is_public() -> None:
     assert llmspell_memory.adapters.langchain.__all__ == [
         "EpisodicRetriever", "EpisodicVectorStore", "LangChainEmbeddings", "embedding_service",
     ]  # fmt: skip
-    for module in (llmspell_memory.adapters.langgraph, llmspell_memory.adapters.langchain):
+    assert llmspell_memory.adapters.openai_agents.__all__ == ["EpisodicSession", "search_tool"]
+    for module in (
+        llmspell_memory.adapters.langgraph,
+        llmspell_memory.adapters.langchain,
+        llmspell_memory.adapters.openai_agents,
+    ):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 
 
 @pytest.mark.parametrize(
     ("adapter", "absent"),
-    [("langgraph", ["langgraph"]), ("langgraph", ["langgraph", "langchain_core"]), ("langchain", ["langchain_core"])],
+    [
+        ("langgraph", ["langgraph"]),
+        ("langgraph", ["langgraph", "langchain_core"]),
+        ("langchain", ["langchain_core"]),
+        ("openai_agents", ["agents"]),
+    ],
 )
 def test_a_missing_framework_names_its_cure(adapter: str, absent: list[str]) -> None:
     """Importing an adapter without its framework says the pip line."""
     told = run(WITHOUT, adapter, *absent)
     assert told.startswith("MissingDependencyError")
-    assert told.endswith(f'run: pip install "llmspell-memory[{adapter}]"\n')
+    assert told.endswith(f'run: pip install "llmspell-memory[{adapter.replace("_", "-")}]"\n')
 
 
 def test_another_package_that_is_missing_is_named_as_it_is() -> None:
@@ -87,6 +101,7 @@ def test_importing_opens_nothing() -> None:
     [
         ("langgraph_memory.py", "agent: Your dog is called Ada.\n"),
         ("langchain_retriever.py", "On Friday, and a loaf keeps for three days.\n"),
+        ("openai_agents_session.py", "user: My rye loaf keeps for three days.\n"),
     ],
 )
 def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
@@ -104,6 +119,8 @@ def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
         assert done.stdout.endswith(ends)
     if example == "langgraph_memory.py":
         assert done.stdout.count("My dog is called Ada.") == 3  # said again, remembered twice, kept once
+    elif example == "openai_agents_session.py":
+        assert done.stdout.startswith("monday holds 2 items\n")
     else:
         assert "A rye loaf keeps for three days." in done.stdout
         assert "The order of rye bread is for Friday." in done.stdout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
-from llmspell_memory.adapters.embeddings import embed_ahead
+from llmspell_memory.adapters.awaiting import embed_ahead
 from llmspell_memory.adapters.opened import memory_of
 from llmspell_memory.errors import ConfigError
 from llmspell_memory.retrieval import Ranking

@@ -13,7 +13,8 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from llmspell_memory.adapters.embeddings import LangChainEmbeddings, embed_ahead, embedding_service
+from llmspell_memory.adapters.awaiting import embed_ahead
+from llmspell_memory.adapters.embeddings import LangChainEmbeddings, embedding_service
 from llmspell_memory.adapters.filters import DocumentFilter
 from llmspell_memory.adapters.finding import best
 from llmspell_memory.adapters.opened import memory_of

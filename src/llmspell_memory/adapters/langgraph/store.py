@@ -17,7 +17,8 @@ from langgraph.store.base import (
     tokenize_path,
 )
 
-from llmspell_memory.adapters.embeddings import embed_ahead, embedding_service
+from llmspell_memory.adapters.awaiting import embed_ahead
+from llmspell_memory.adapters.embeddings import embedding_service
 from llmspell_memory.adapters.langgraph.items import Draft, checked_ttl, id_of, item, search_item
 from llmspell_memory.adapters.langgraph.namespaces import common_prefix, listed
 from llmspell_memory.adapters.langgraph.reading import Reader
