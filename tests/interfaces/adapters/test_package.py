@@ -10,6 +10,7 @@ import pytest
 
 import llmspell_memory.adapters.langchain
 import llmspell_memory.adapters.langgraph
+import llmspell_memory.adapters.mem0
 import llmspell_memory.adapters.openai_agents
 from llmspell_memory.adapters.missing import missing
 
@@ -27,6 +28,11 @@ import sys
 import llmspell_memory.adapters.langchain
 sys.exit(str(found) if (found := {"langgraph", "langchain", "openai", "agents", "torch"} & set(sys.modules)) else 0)
 """
+NOTHING = """
+import sys
+import llmspell_memory.adapters.mem0
+sys.exit(str(found) if (found := {"mem0", "pydantic", "openai", "langchain_core"} & set(sys.modules)) else 0)
+"""
 OPENED = """
 import sys, threading
 import langchain_core.documents, langchain_core.retrievers, langchain_core.vectorstores, langgraph.store.base
@@ -38,7 +44,7 @@ sys.addaudithook(lambda event, args: opened.append([event, str(args[0])]) if eve
 sys.dont_write_bytecode = True
 before = threading.active_count()
 import llmspell_memory.adapters.langchain, llmspell_memory.adapters.langgraph
-import llmspell_memory.adapters.openai_agents
+import llmspell_memory.adapters.mem0, llmspell_memory.adapters.openai_agents
 sys.exit(str(opened) if opened or threading.active_count() > before else 0)
 """
 
@@ -56,11 +62,9 @@ def test_what_is_public() -> None:
         "EpisodicRetriever", "EpisodicVectorStore", "LangChainEmbeddings", "embedding_service",
     ]  # fmt: skip
     assert llmspell_memory.adapters.openai_agents.__all__ == ["EpisodicSession", "search_tool"]
-    for module in (
-        llmspell_memory.adapters.langgraph,
-        llmspell_memory.adapters.langchain,
-        llmspell_memory.adapters.openai_agents,
-    ):
+    assert llmspell_memory.adapters.mem0.__all__ == ["Memory"]
+    adapters = llmspell_memory.adapters
+    for module in (adapters.langgraph, adapters.langchain, adapters.openai_agents, adapters.mem0):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 
 
@@ -91,6 +95,11 @@ def test_langchain_needs_its_core_alone() -> None:
     run(ALONE)
 
 
+def test_mem0_needs_nothing() -> None:
+    """The adapter for mem0's names loads no framework, and not mem0."""
+    run(NOTHING)
+
+
 def test_importing_opens_nothing() -> None:
     """Beyond what the frameworks do, no file is written, no socket opened and no thread started by an import."""
     run(OPENED)
@@ -101,6 +110,7 @@ def test_importing_opens_nothing() -> None:
     [
         ("langgraph_memory.py", "agent: Your dog is called Ada.\n"),
         ("langchain_retriever.py", "On Friday, and a loaf keeps for three days.\n"),
+        ("mem0_style_memory.py", "UPDATE -> I am allergic to walnuts and almonds.\n[0, 1]\n"),
         ("openai_agents_session.py", "user: My rye loaf keeps for three days.\n"),
     ],
 )
@@ -119,6 +129,8 @@ def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
         assert done.stdout.endswith(ends)
     if example == "langgraph_memory.py":
         assert done.stdout.count("My dog is called Ada.") == 3  # said again, remembered twice, kept once
+    elif example == "mem0_style_memory.py":
+        assert done.stdout.startswith("erik said: I am allergic to walnuts.\n")
     elif example == "openai_agents_session.py":
         assert done.stdout.startswith("monday holds 2 items\n")
     else:
