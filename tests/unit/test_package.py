@@ -53,6 +53,8 @@ OPTIONAL = {
     "langgraph",
     "langchain_core",
     "agents",
+    "llama_index",
+    "sqlalchemy",
     "openai",
     "langsmith",
     "pydantic",

@@ -1,6 +1,7 @@
-"""The memory behind the interfaces of agent frameworks: `langgraph`, `langchain` and `openai_agents`, each an extra.
+"""The memory behind the interfaces of agent frameworks.
 
-`mem0` has the verbs of mem0's `Memory`, and needs nothing.
+`langgraph`, `langchain`, `llama_index` and `openai_agents` are each an extra of that name. `mem0` has the verbs of
+mem0's `Memory`, and needs nothing.
 
 Nothing here imports a framework before the module of its adapter is imported.
 """
