@@ -55,6 +55,7 @@ OPTIONAL = {
     "agents",
     "llama_index",
     "sqlalchemy",
+    "google",
     "openai",
     "langsmith",
     "pydantic",

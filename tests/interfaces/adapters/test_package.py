@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import llmspell_memory.adapters.google_adk
 import llmspell_memory.adapters.langchain
 import llmspell_memory.adapters.langgraph
 import llmspell_memory.adapters.llama_index
@@ -35,17 +36,17 @@ import llmspell_memory.adapters.mem0
 sys.exit(str(found) if (found := {"mem0", "pydantic", "openai", "langchain_core"} & set(sys.modules)) else 0)
 """
 OPENED = """
-import sys, threading
+import importlib, sys, threading
 import langchain_core.documents, langchain_core.retrievers, langchain_core.vectorstores, langgraph.store.base
-import agents, llama_index.core.memory
+import agents, google.adk.memory.base_memory_service, llama_index.core.memory
 opened = []
 sys.addaudithook(lambda event, args: opened.append([event, str(args[0])]) if event in {
     "socket.connect", "socket.bind", "sqlite3.connect", "subprocess.Popen"
 } or (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")) else None)
 sys.dont_write_bytecode = True
 before = threading.active_count()
-import llmspell_memory.adapters.langchain, llmspell_memory.adapters.langgraph
-import llmspell_memory.adapters.llama_index, llmspell_memory.adapters.mem0, llmspell_memory.adapters.openai_agents
+for name in ("google_adk", "langchain", "langgraph", "llama_index", "mem0", "openai_agents"):
+    importlib.import_module(f"llmspell_memory.adapters.{name}")
 sys.exit(str(opened) if opened or threading.active_count() > before else 0)
 """
 
@@ -67,8 +68,16 @@ def test_what_is_public() -> None:
     assert llmspell_memory.adapters.llama_index.__all__ == [
         "EpisodicMemoryBlock", "EpisodicVectorStore", "LlamaIndexEmbeddings",
     ]  # fmt: skip
+    assert llmspell_memory.adapters.google_adk.__all__ == ["EpisodicMemoryService"]
     adapters = llmspell_memory.adapters
-    for module in (adapters.langgraph, adapters.langchain, adapters.openai_agents, adapters.mem0, adapters.llama_index):
+    for module in (
+        adapters.langgraph,
+        adapters.langchain,
+        adapters.openai_agents,
+        adapters.mem0,
+        adapters.llama_index,
+        adapters.google_adk,
+    ):
         assert all(getattr(module, name).__doc__ for name in module.__all__)
 
 
@@ -80,6 +89,8 @@ def test_what_is_public() -> None:
         ("langchain", ["langchain_core"]),
         ("openai_agents", ["agents"]),
         ("llama_index", ["llama_index", "llama_index.core"]),
+        ("google_adk", ["google.adk"]),
+        ("google_adk", ["google"]),
     ],
 )
 def test_a_missing_framework_names_its_cure(adapter: str, absent: list[str]) -> None:
@@ -115,6 +126,7 @@ def test_importing_opens_nothing() -> None:
     [
         ("langgraph_memory.py", "agent: Your dog is called Ada.\n"),
         ("langchain_retriever.py", "On Friday, and a loaf keeps for three days.\n"),
+        ("google_adk_memory.py", "baker: Noted.\nbaker: I remember: My dog is called Ada.\n"),
         ("llama_index_memory.py", "user: The order of rye bread is for Friday.\n"),
         ("mem0_style_memory.py", "UPDATE -> I am allergic to walnuts and almonds.\n[0, 1]\n"),
         ("openai_agents_session.py", "user: My rye loaf keeps for three days.\n"),
@@ -135,6 +147,8 @@ def test_examples_run(example: str, ends: str, tmp_path: Path) -> None:
         assert done.stdout.endswith(ends)
     if example == "langgraph_memory.py":
         assert done.stdout.count("My dog is called Ada.") == 3  # said again, remembered twice, kept once
+    elif example == "google_adk_memory.py":
+        assert done.stdout.count("\n") == 2
     elif example == "llama_index_memory.py":
         assert done.stdout.startswith("A rye loaf keeps for three days.\n## monday\n")
     elif example == "mem0_style_memory.py":
