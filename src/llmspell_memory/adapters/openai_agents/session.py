@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agents.memory import SessionSettings
 
@@ -111,5 +111,5 @@ class EpisodicSession:
         """Remove all of the session's items."""
         await finished(self._clear)
 
-    def _clear(self) -> Any:
+    def _clear(self) -> int:
         return self._memory.delete(self._all)
