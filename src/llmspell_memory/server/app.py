@@ -20,7 +20,8 @@ from llmspell_memory.server.call import Call, Work, answer, body_of, fields_of
 from llmspell_memory.server.gate import Gate
 from llmspell_memory.server.metrics import MEDIA_TYPE, metrics_text
 from llmspell_memory.server.openapi import document
-from llmspell_memory.server.operations import VERBS, WORDS
+from llmspell_memory.server.operations import LOOKS, VERBS, WORDS
+from llmspell_memory.server.page.files import page_routes
 from llmspell_memory.server.refusal import Refusal
 from llmspell_memory.server.repeats import Answer, Repeats, checked_key
 from llmspell_memory.server.settings import ServerConfig
@@ -53,14 +54,14 @@ def create_app(
     Args:
         manager: of the whole store.
         settings: where it will listen, and limits.
-        routes: further ones, such as a page's; `request.app.state.service` is the `Service` behind all.
+        routes: further ones; `request.app.state.service` is the `Service` behind all.
 
     Raises:
         ConfigError: others could reach it, and the store has no API keys.
     """
     service = Service(manager, settings)
     by_path: dict[str, dict[str, Operation]] = {}
-    for one in (*WORDS, *VERBS):
+    for one in (*WORDS, *VERBS, *LOOKS):
         by_path.setdefault(one.path, {})[one.method] = one
     own: list[BaseRoute] = [
         Route(path.replace("{id}", "{id:path}"), partial(service.handle, by_method), methods=list(by_method))
@@ -71,6 +72,7 @@ def create_app(
         Route("/readyz", service.ready, methods=["GET"]),
         Route("/metrics", service.metrics, methods=["GET"]),
         Route("/openapi.json", service.openapi, methods=["GET"]),
+        *page_routes(),
     ]
     app = Starlette(
         routes=[*own, *routes],

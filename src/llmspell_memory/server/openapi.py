@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import llmspell_memory
-from llmspell_memory.server.operations import VERBS, WORDS
+from llmspell_memory.server.operations import LOOKS, VERBS, WORDS
 from llmspell_memory.server.schemas import CONDITIONS, PARAMETERS, answers, bodies, ref, schemas
 from llmspell_memory.server.streaming import MEDIA_TYPE
 from llmspell_memory.wire.problems import CONTENT_TYPE
@@ -41,7 +41,7 @@ def document(settings: ServerConfig, dimensions: int) -> dict[str, Any]:
     """Return the document for a server with these limits, whose vectors are so wide."""
     paths: dict[str, dict[str, Any]] = {}
     taken, given = bodies(settings), answers()
-    for tag, operations in (("memory", WORDS), ("backend", VERBS)):
+    for tag, operations in (("memory", WORDS), ("backend", VERBS), ("page", LOOKS)):
         for one in operations:
             paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, tag, settings, taken, given)
     for path, name, told in (
@@ -66,6 +66,7 @@ def document(settings: ServerConfig, dimensions: int) -> dict[str, Any]:
         "tags": [
             {"name": "memory", "description": "What people and programs use."},
             {"name": "backend", "description": "The verbs of a backend, which the client in Python is made of."},
+            {"name": "page", "description": "What the page at / asks for beside those."},
             {"name": "operation", "description": "For who runs the server."},
         ],
         "paths": paths,

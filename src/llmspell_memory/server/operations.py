@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.server import verbs, words
+from llmspell_memory.server.page import looking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -164,3 +165,20 @@ VERBS: Final = (
     _verb("stats", "read", verbs.stats, "Return the backend's figures"),
 )
 """The verbs of `EpisodicBackend`, which the client is made of."""
+
+LOOKS: Final = (
+    Operation("caller", "GET", "/v1/caller", "read", looking.caller, "Return what the key may do, and the limits"),
+    Operation(
+        "map", "GET", "/v1/map", "read", looking.map_,
+        "Return a sample of the latest entries, each with its place on a map in two dimensions", (*_FILTER, "limit"),
+    ),
+    Operation(
+        "measureCurve", "POST", "/v1/tuning/curve", "whole", looking.curve,
+        "Measure recall against latency over values of ef_search, which takes seconds; nothing is changed",
+    ),
+    Operation(
+        "setEfSearch", "POST", "/v1/tuning/ef-search", "whole", looking.set_ef_search,
+        "Have searches keep another number of candidates, from the next one on",
+    ),
+)  # fmt: skip
+"""What the page asks for beside those."""

@@ -72,6 +72,12 @@ _ENTRY: Final[dict[str, Schema]] = {
     "expires_at": _MOMENT,
     "embedding": ref("Vector"),
 }
+_POINT: Final[Schema] = given(
+    **{name: _ENTRY[name] for name in ("id", "namespace", "session_id", "role", "timestamp")},
+    text={"type": "string"},
+    x={"type": "number"},
+    y={"type": "number"},
+)
 _SPACE: Final[dict[str, Schema]] = {
     "provider": {"type": "string"},
     "model": _maybe({"type": "string"}),
@@ -226,6 +232,11 @@ def bodies(settings: ServerConfig) -> dict[str, Schema]:
         "backendSessions": conditions,
         "backendConfigure": record(hnsw=_maybe(ref("Hnsw")), rebuild=_FLAG),
         "backendStats": record(),
+        "measureCurve": record(
+            target_recall={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            queries={"type": "integer", "minimum": 1, "maximum": 1_000},
+        ),
+        "setEfSearch": record("ef_search", ef_search=_HNSW["ef_search"]),
     }
 
 
@@ -275,6 +286,10 @@ def answers() -> dict[str, Schema]:
         "backendSessions": sessions,
         "backendConfigure": record(),
         "backendStats": ref("Stats"),
+        "caller": given(writes=_FLAG, whole=_FLAG, key=_TEXT, limits={"type": "object"}),
+        "map": given(points=listed(_POINT), entries=_COUNT, kept={"type": "number"}),
+        "measureCurve": {"type": "object", "required": ["points", "chosen", "hnsw", "verdict"]},
+        "setEfSearch": given(hnsw=_maybe(ref("Hnsw"))),
         "health": given(status={"const": "alive"}),
         "ready": given(status={"const": "ready"}),
     }

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import EpisodicEntry
 
-_CONDITIONS: Final = ("session_id", "role", "since", "until", "known_by", "processed", "metadata", "below", "expired")
-_SEVERAL: Final = ("namespace", "id")
+CONDITIONS: Final = ("session_id", "role", "since", "until", "known_by", "processed", "metadata", "below", "expired")
+SEVERAL: Final = ("namespace", "id")
 _SEARCH: Final = ("query", "vector", "k", "where", "mode", "around", "parts", "ranking", "vectors")
 _CONTEXT: Final = ("query", "vector", "budget_tokens", "k", "where", "mode", "ranking")
 _RANKING: Final = ("half_life_seconds", "recency", "near_duplicates", "mmr", "pool", "now")
@@ -52,9 +52,9 @@ _HITS: Final = 10
 _TRIED: Final = 20
 
 
-def _conditions(query: dict[str, Any], root: tuple[str, ...]) -> Filter:
+def conditions(query: dict[str, Any], root: tuple[str, ...]) -> Filter:
     """Return the filter that parameters of a query make."""
-    told: dict[str, Any] = {name: query[name] for name in (*_CONDITIONS, "namespace") if name in query}
+    told: dict[str, Any] = {name: query[name] for name in (*CONDITIONS, "namespace") if name in query}
     for name in ("processed", "below"):
         if name in told:
             told[name] = flag(told[name], name=name)
@@ -83,8 +83,8 @@ async def add_entries(call: Call) -> Response:
 
 async def list_entries(call: Call) -> Response:
     """Return entries that match, in the order they happened."""
-    query = call.query(*_CONDITIONS, "limit", "newest", "vectors", several=_SEVERAL)
-    where = _conditions(query, call.root)
+    query = call.query(*CONDITIONS, "limit", "newest", "vectors", several=SEVERAL)
+    where = conditions(query, call.root)
     limit = whole(query["limit"], name="limit") if "limit" in query else min(_LISTED, call.settings.batch)
     limit = call.checked_k(limit, name="limit", most=call.settings.batch)
     newest = flag(query.get("newest", "false"), name="newest")
@@ -208,7 +208,7 @@ async def context(call: Call) -> Response:
 
 async def list_sessions(call: Call) -> Response:
     """Return one line per session with matching entries."""
-    where = _conditions(call.query(*_CONDITIONS, several=_SEVERAL), call.root)
+    where = conditions(call.query(*CONDITIONS, several=SEVERAL), call.root)
     return answer({"sessions": [session_to(line, call.root) for line in await call.memory.sessions(where)]})
 
 
@@ -227,9 +227,9 @@ async def stats(call: Call) -> Response:
 
 async def export(call: Call) -> Response:
     """Return matching entries in the library's file format."""
-    query = call.query(*_CONDITIONS, "vectors", several=_SEVERAL)
+    query = call.query(*CONDITIONS, "vectors", several=SEVERAL)
     vectors = flag(query.get("vectors", "false"), name="vectors")
-    where = _conditions(query, call.root)
+    where = conditions(query, call.root)
     return Lines(
         call.backend.scan(where),
         lambda entry: f"{dumped(entry_to(entry, call.root, vector=vectors))}\n".encode(),

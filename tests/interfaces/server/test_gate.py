@@ -92,7 +92,7 @@ def test_a_reading_key_changes_nothing(place: Place) -> None:
         *("addEntries", "backendAdd", "backendConfigure", "backendDelete", "backendForget", "backendMarkProcessed"),
         "backendSetExpiry",
         *("backendWriteNote", "deleteEntries", "deleteEntry", "forgetEntries", "importEntries", "markProcessed"),
-        "setExpiry",
+        *("measureCurve", "setEfSearch", "setExpiry"),
     ]
 
 
@@ -105,7 +105,8 @@ def test_two_namespaces_never_meet(place: Place) -> None:
         with place.http(key) as http:
             told = http.get("/v1/entries").json()["entries"]
             assert [(one["content"], one["namespace"]) for one in told] == [(f"of {key}", [])]
-            for path in ("/v1/entries", "/v1/sessions", "/v1/stats", "/v1/export", "/v1/entries/x", "/v1/sessions/s"):
+            paths = ("entries", "sessions", "stats", "export", "entries/x", "sessions/s", "map", "caller")
+            for path in (f"/v1/{one}" for one in paths):
                 text = http.get(path).text
                 assert other not in text, path
                 assert "acme" not in text, path
