@@ -224,9 +224,7 @@ def test_the_chart_places_what_it_shows(notes: Invoke, config: MemoryConfig) -> 
     with DefaultMemoryManager.with_config(config.with_hnsw_config(POOR)) as memory:
         report = memory.tune(target_recall=0.9, sample=200)
     by_recall = sorted(report.points, key=lambda point: point.recall)
-    told = {
-        point: replace(point, p50_us=10.0 + n) for n, point in enumerate(by_recall)
-    }  # the clock's own are never sure
+    told = {point: replace(point, p50_us=10.0 + n) for n, point in enumerate(by_recall)}  # the clock may say otherwise
     assert report.chosen is not None
     lines = chart(replace(report, points=tuple(told[point] for point in report.points), chosen=told[report.chosen]))
     plotted = [line.partition("┤")[2] for line in lines if "┤" in line]

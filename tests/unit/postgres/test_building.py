@@ -267,7 +267,8 @@ def test_other_parameters_and_widths_of_numbers_replace_it(opened: Callable[...,
     opened(warm=False, hnsw=HNSWConfig(m=4, ef_construction=32)).search(gaussian(1, 16)[0], 1, Filter())
     time.sleep(0.5)
     with psycopg.connect(shared().dsn) as db:
-        told = db.execute(f"SELECT reloptions FROM pg_class WHERE oid = '{SCHEMA}.vectors_1_hnsw'::regclass").fetchone()
+        index = f"{SCHEMA}.vectors_1_hnsw"
+        told = db.execute("SELECT reloptions FROM pg_class WHERE oid = %s::regclass", (index,)).fetchone()
     assert told is not None
     assert "m=8" in told[0]
     store.configure(HNSWConfig(m=8, ef_construction=32, dtype="float16"))
