@@ -265,17 +265,22 @@ def test_a_store_in_use_is_checked_as_it_is_at_one_moment(path: Path, service: E
         "backend = SQLiteBackend(sys.argv[1], warm=False)\n"
         "print('ready', flush=True)\n"
         "for n in range(10**9):\n"
+        "    if n % 30 == 0:\n"  # for a check reads the log, and must not fall behind for ever
+        "        sys.stdin.readline()\n"
         "    ids = [f'w{n * 7 % 500 + k}' for k in range(20)]\n"
         "    backend.add([EpisodicEntry('s', 'user', 'x' * (n % 9000 + 1), id=one, embedding=np.ones(64) * (n + 1))\n"
         "                 for one in ids])\n"
         "    backend.delete(Filter(ids=frozenset(ids[:3])))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as writer:
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as writer:
         try:
+            assert writer.stdin is not None
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"ready\n"
             counts = []
             for _ in range(6):
+                writer.stdin.write(b"\n")
                 report = check(path)
                 assert faults(report) == []
                 counts.append(report.entries)

@@ -231,10 +231,10 @@ def test_one_whose_maker_died_is_taken_up(opened: Callable[..., PostgresBackend]
         " WITH (ef_construction = 32, m = 8)"
     )
     with psycopg.connect(shared().dsn) as db:
-        before = db.execute("SELECT oid FROM pg_class WHERE relname = 'vectors_1_hnsw_new'").fetchone()
+        before = db.execute(f"SELECT '{SCHEMA}.vectors_1_hnsw_new'::regclass::oid").fetchone()
     opened()
     with psycopg.connect(shared().dsn) as db:
-        assert db.execute("SELECT oid FROM pg_class WHERE relname = 'vectors_1_hnsw'").fetchone() == before
+        assert db.execute(f"SELECT '{SCHEMA}.vectors_1_hnsw'::regclass::oid").fetchone() == before
     shared().execute(f"ALTER INDEX {SCHEMA}.vectors_1_hnsw RENAME TO vectors_1_hnsw_new")
     shared().execute(
         "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = 'of_building.vectors_1_hnsw_new'::regclass"
@@ -267,7 +267,8 @@ def test_other_parameters_and_widths_of_numbers_replace_it(opened: Callable[...,
     opened(warm=False, hnsw=HNSWConfig(m=4, ef_construction=32)).search(gaussian(1, 16)[0], 1, Filter())
     time.sleep(0.5)
     with psycopg.connect(shared().dsn) as db:
-        told = db.execute("SELECT reloptions FROM pg_class WHERE relname = 'vectors_1_hnsw'").fetchone()
+        index = f"{SCHEMA}.vectors_1_hnsw"
+        told = db.execute("SELECT reloptions FROM pg_class WHERE oid = %s::regclass", (index,)).fetchone()
     assert told is not None
     assert "m=8" in told[0]
     store.configure(HNSWConfig(m=8, ef_construction=32, dtype="float16"))
