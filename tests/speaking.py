@@ -29,7 +29,7 @@ NEW = ("--provider", "hashing", "--dimensions", "64")
 ANY_PORT = HTTPSettings(port=0)
 
 
-def command(db: Path, *arguments: str) -> list[str]:
+def command(db: Path | str, *arguments: str) -> list[str]:
     """Return the command that serves a store."""
     return [str(PROGRAM), "--db", str(db), *NEW, "mcp", *arguments]
 
@@ -39,7 +39,7 @@ def environment(**more: str) -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | more
 
 
-def started(db: Path, *arguments: str) -> StdioServerParameters:
+def started(db: Path | str, *arguments: str) -> StdioServerParameters:
     """Return what a client starts over stdio."""
     program, *others = command(db, *arguments)
     return StdioServerParameters(command=program, args=others, env=environment())

@@ -36,7 +36,21 @@ def found(result: Result) -> list[str]:
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
     assert [
-        *("add", "advise", "backup", "check", "context", "delete", "demo", "export", "import", "keys", "migrate"),
+        *(
+            "add",
+            "advise",
+            "backup",
+            "chat",
+            "check",
+            "context",
+            "delete",
+            "demo",
+            "doctor",
+            "export",
+            "import",
+            "keys",
+        ),
+        *("mcp", "migrate"),
         *(
             "recent",
             "reembed",

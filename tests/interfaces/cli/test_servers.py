@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from mcp import Client
 from typer.testing import CliRunner
 
 from llmspell_memory import EmbeddingService, Filter, HNSWConfig
@@ -18,11 +19,15 @@ from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.postgres import PostgresBackend, PostgresConfig
 from llmspell_memory.backends.postgres.looking import look
 from llmspell_memory.cli.app import app
+from llmspell_memory.client import MemoryClient
 from llmspell_memory.embeddings import HashingProvider
+from llmspell_memory.testing.backends import entry
 from llmspell_memory.types.entry import same
+from tests import speaking
 from tests.interfaces.cli.conftest import PROGRAM
 from tests.interfaces.cli.test_commands import COMMANDS, document
 from tests.interfaces.cli.test_ends import without
+from tests.interfaces.server.test_running import running
 from tests.postgres import own, shared
 from tests.stores import NAMESPACES, equal, made, stored
 
@@ -99,8 +104,13 @@ WORKING: dict[str, tuple[str, ...]] = {
     "delete": ("--id", "id-4", "--yes", "--erase"),
     "sweep": ("--max-age", "100000"),
     "reembed": ("--dry-run",),
+    "doctor": (),
+    "keys": ("add", "ops"),
 }
 """Commands that work on the store of --db, and how they are called."""
+
+LASTING = {"chat", "serve", "mcp"}
+"""Commands that go on until somebody ends them; they have tests of their own, below."""
 
 MOVING = {"import", "migrate", "rollback", "rollout"}
 """Commands that name files or stores; they have tests of their own."""
@@ -118,7 +128,30 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 
 def test_every_command_is_decided_on() -> None:
     """A command either works on a server's store or says why not; a new one has to be put here."""
-    assert sorted({*WORKING, *MOVING, *REFUSED}) == COMMANDS
+    assert sorted({*WORKING, *LASTING, *MOVING, *REFUSED}) == COMMANDS
+
+
+def test_a_conversation_is_kept(filled: str) -> None:
+    """What is said is in the store, and remembered."""
+    assert call("--db", filled, "chat", stdin="My dog is called Ada.\n").exit_code == 0
+    assert "My dog is called Ada." in call("--db", filled, "chat", stdin="what is my dog called?\n").stdout
+
+
+def test_it_is_served(filled: str) -> None:
+    """Over HTTP, with its own index."""
+    with running(filled, dimensions=64) as (_, address), MemoryClient(address) as client:
+        client.add(entry("My dog is called Ada.", "dogs"))
+        hits = client.search("My dog is called Ada.", 1, mode="semantic")
+    assert [hit.entry.content for hit in hits] == ["My dog is called Ada."]
+    assert "Ada" in call("--db", filled, "search", "My dog is called Ada.").stdout
+
+
+async def test_it_is_spoken_to(filled: str) -> None:
+    """Over the Model Context Protocol."""
+    async with Client(speaking.started(filled)) as client:
+        await speaking.answer(client, "add_memory", content="My dog is called Ada.", session_id="dogs", role="user")
+        found = await speaking.answer(client, "search_memories", query="My dog is called Ada.")
+    assert "My dog is called Ada." in json.dumps(found)
 
 
 def test_commands_work_as_on_a_file(filled: str) -> None:

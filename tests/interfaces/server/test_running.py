@@ -32,19 +32,21 @@ if TYPE_CHECKING:
 PROGRAM = Path(sys.executable).with_name("llmspell-memory")
 
 
-def command(db: Path, *arguments: str) -> list[str]:
-    return [str(PROGRAM), "--db", str(db), "--provider", "hashing", "--dimensions", str(DIMENSIONS), *arguments]
+def command(db: Path | str, *arguments: str, dimensions: int = DIMENSIONS) -> list[str]:
+    return [str(PROGRAM), "--db", str(db), "--provider", "hashing", "--dimensions", str(dimensions), *arguments]
 
 
 @contextmanager
-def running(db: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(db: Path | str, *options: str, dimensions: int = DIMENSIONS) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the command, and give the process and the address it says."""
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     with subprocess.Popen(
-        command(db, "serve", "--port", "0", *options),
+        command(db, "serve", "--port", "0", *options, dimensions=dimensions),
         stderr=subprocess.PIPE,
         text=True,
         env={"PATH": os.environ["PATH"]},
     ) as process:
+        signal.signal(signal.SIGINT, ours)
         try:
             assert process.stderr is not None
             line = process.stderr.readline()

@@ -225,7 +225,7 @@ def test_a_replica_behind_a_move_to_another_space(
         mover.add([turn("a"), turn("b")])
         wait_until_level(replica, primary)
         with paused(replica), DefaultMemoryManager(mover, SERVICE) as manager:
-            manager.reembed(OTHER)
+            manager.reembed(OTHER).wait()
             assert [hit.entry.id for hit in manager.episodic.search("what was said as b", 1)] == ["b"]
             assert mover.space == OTHER.space
             for consistency in ("Session", "Eventually"):
