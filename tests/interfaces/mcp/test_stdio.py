@@ -127,15 +127,16 @@ def test_what_others_print_goes_to_stderr() -> None:
 
 def test_a_client_that_is_killed_takes_the_server_along(tmp_path: Path) -> None:
     """When its client is killed amid writes, the server ends, and every write that was acknowledged is stored."""
-    client = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", ADDING, *command(tmp_path / "memory.db")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-    )  # fmt: skip
-    assert client.stdout is not None
-    acknowledged = [client.stdout.readline().strip() for _ in range(20)]
-    client.kill()
-    # The server has the other end of stderr, too: this returns when both are gone.
-    more, err = client.communicate(timeout=SECONDS)
+    ) as client:  # fmt: skip
+        assert client.stdout is not None
+        assert client.stderr is not None
+        acknowledged = [client.stdout.readline().strip() for _ in range(20)]
+        client.kill()
+        more = client.stdout.read()  # what was read ahead, too
+        err = client.stderr.read()  # the server has the other end, too: this returns when both are gone
     acknowledged += [line for line in more.splitlines() if len(line) == len(acknowledged[0])]
     assert "Traceback" not in err
     with opened(tmp_path / "memory.db") as manager:
