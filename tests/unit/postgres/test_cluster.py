@@ -86,6 +86,14 @@ def test_settings_hold_for_their_transaction_alone(manager: DefaultMemoryManager
     assert all(one.startswith(("SET LOCAL ", "SET TRANSACTION ")) for one in settings)
 
 
+def test_settings_are_told_to_workers(manager: DefaultMemoryManager, sent: list[str]) -> None:
+    """What lets the cluster pass settings on comes before any other."""
+    work(manager)
+    beginnings = [one for one in sent if one.startswith("SET LOCAL ") and ";" in one]
+    assert any("hnsw.ef_search" in one for one in beginnings)
+    assert all(one.startswith("SET LOCAL citus.propagate_set_commands = local; ") for one in beginnings)
+
+
 def test_keys_hold_the_root(manager: DefaultMemoryManager) -> None:
     """No constraint reaches over tenants: each unique index of a table that is spread begins or ends with the root."""
     del manager

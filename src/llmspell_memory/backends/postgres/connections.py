@@ -219,6 +219,7 @@ class Connections:
         if isolated:
             yield "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         given = {
+            "citus.propagate_set_commands": "local",  # a cluster tells its workers what follows
             "search_path": f"{self.config.schema}, public",
             "statement_timeout": round(1000 * self.config.statement_seconds),
             "jit": "off",  # it compiles for longer than a search takes
