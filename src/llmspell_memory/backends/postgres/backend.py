@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.backends.checks import check_space, checked_vector
 from llmspell_memory.backends.notes import (
@@ -28,7 +28,7 @@ from llmspell_memory.backends.postgres.building import IndexBuilder, share_there
 from llmspell_memory.backends.postgres.figures import row_figures
 from llmspell_memory.backends.postgres.replica import Primary, Reads
 from llmspell_memory.backends.postgres.retrieving import Retrieval
-from llmspell_memory.backends.postgres.rows import KEY, digest, key, packed, table_of, to_entry, to_row, unpacked
+from llmspell_memory.backends.postgres.rows import table_of, to_entry, unpacked
 from llmspell_memory.backends.postgres.schema import (
     lock_of,
     prepare,
@@ -38,8 +38,8 @@ from llmspell_memory.backends.postgres.schema import (
 from llmspell_memory.backends.postgres.settings import PostgresConfig
 from llmspell_memory.backends.postgres.vectors import InUse, Vectors
 from llmspell_memory.backends.postgres.where import condition
-from llmspell_memory.backends.postgres.words import as_tsvector
-from llmspell_memory.backends.repeats import Repeats
+from llmspell_memory.backends.postgres.words import as_stored
+from llmspell_memory.backends.postgres.writing import Batch, drop, has
 from llmspell_memory.errors import InputError, SpaceChangedError
 from llmspell_memory.index.analysis import Analyzer
 from llmspell_memory.types import (
@@ -61,20 +61,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from llmspell_memory.backends.postgres.connections import Cursor
-    from llmspell_memory.types import EmbeddingSpace, Hit, HNSWConfig, Identity, Vector
+    from llmspell_memory.types import EmbeddingSpace, Hit, HNSWConfig, Vector
 
 PAGE: Final = 512
 """Rows read at a time."""
-
-_FEW: Final = 16
-"""Rows that are put one by one; more are copied together."""
-
-_AT_ONCE: Final = 1_000
-"""Vectors that one statement links into the index, which takes milliseconds for each; a statement has a time limit."""
-
-
-_Words: TypeAlias = tuple[str, int]
-"""The terms of a text as they are stored, and how many they are."""
 
 
 class PostgresBackend:
@@ -152,7 +142,7 @@ class PostgresBackend:
         ).fetchall():
             db.executemany(
                 "UPDATE entries SET words = %s::tsvector, terms = %s WHERE label = %s",
-                [(*self._words(text), label) for label, text in rows],
+                [(*as_stored(self._analyzer, text), label) for label, text in rows],
             )
             after = rows[-1][0]
 
@@ -180,12 +170,19 @@ class PostgresBackend:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def _write(self, work: Callable[[Cursor], Any], *, space: EmbeddingSpace | None = None, rows: int = 0) -> Any:
+    def _write(
+        self,
+        work: Callable[[Cursor], Any],
+        *,
+        space: EmbeddingSpace | None = None,
+        using: Vectors | None = None,
+        rows: int = 0,
+    ) -> Any:
         """Return what `work` does, to so many new rows, while holding the lock that writers share.
 
-        Nothing is done where the store is no longer in its space.
+        Nothing is done where the store is no longer in the space that the work is for.
         """
-        using = self._using
+        using = using or self._using
         check_space(using.space, space)
 
         def whole(db: Cursor) -> tuple[Any, bool, InUse]:
@@ -217,79 +214,10 @@ class PostgresBackend:
         check_space(using.space, space)
         for entry in entries:
             checked_vector(entry, using.space, using.hnsw)
-        words = {entry.content: self._words(entry.content) for entry in entries}
-
-        def work(db: Cursor) -> list[str]:
-            if skip_equal:
-                return self._put_what_is_new(db, using, entries, words)
-            self._put(db, using, _last_of_each(entries), words)
-            return [one.id for one in entries]
-
-        ids: list[str] = self._write(work, space=space, rows=len(entries))
+        batch = Batch(entries, using, self._analyzer)
+        put = batch.put_what_is_new if skip_equal else batch.put
+        ids: list[str] = self._write(put, space=space, using=using, rows=len(entries))
         return ids
-
-    def _words(self, text: str) -> _Words:
-        terms = self._analyzer.terms(text)
-        return as_tsvector(terms), len(terms)
-
-    def _put_what_is_new(
-        self, db: Cursor, using: Vectors, entries: Sequence[EpisodicEntry], words: dict[str, _Words]
-    ) -> list[str]:
-        """Store what repeats nothing in its session, and return the id of each entry or of the one that it repeats."""
-        sessions = {digest(packed(entry.namespace) + entry.session_id.encode(), 8) for entry in entries}
-        for one in sorted(sessions):  # who says the same at once waits here
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(one, "big", signed=True),))
-        now = datetime.now(UTC)
-
-        put: list[EpisodicEntry] = []
-
-        def known(identity: Identity) -> bool:
-            return any(one.identity == identity for one in put) or _has(db, identity)
-
-        def saying(namespace: tuple[str, ...], session: str, contents: set[str]) -> list[tuple[str, ...]]:
-            self._put(db, using, _last_of_each(put), words)  # so that the session is read as it is by now
-            put.clear()
-            clause, parameters = condition(Filter(namespace=namespace, below=False, session_id=session), now)
-            return db.execute(sql.SAYING.format(where=clause), (*parameters, list(contents))).fetchall()
-
-        repeats = Repeats(entries, known=known, read=saying)  # type: ignore[arg-type]  # rows of three texts
-        ids: list[str] = []
-        for entry in entries:
-            other = repeats.instead_of(entry)
-            ids.append(entry.id if other is None else other)
-            if other is None:
-                put.append(entry)
-        self._put(db, using, _last_of_each(put), words)
-        return ids
-
-    def _put(self, db: Cursor, using: Vectors, entries: Sequence[EpisodicEntry], words: dict[str, _Words]) -> None:
-        if not entries:
-            return
-        others = [table_of(number) for number in recorded_spaces(db) if number != using.number]
-        labels = [label for (label,) in db.execute(sql.TAKE_LABELS, (len(entries),))]
-        numbered = zip(entries, labels, strict=True)
-        rows = [(*to_row(one), *words[one.content], label, one.embedding) for one, label in numbered]
-        rows.sort(key=lambda row: row[:3])  # so that no two calls wait for each other
-        if len(rows) > _FEW:
-            self._copy(db, rows, others)
-            return
-        for table in others:
-            db.executemany(sql.drop_outdated(table), [(*row[:3], row[10]) for row in rows])
-        db.executemany(sql.PUT_ENTRY, [row[:-1] for row in rows])
-        db.executemany(self._sql.put_vector, [(*row[:3], row[-1]) for row in rows])
-
-    def _copy(self, db: Cursor, rows: Sequence[tuple[Any, ...]], others: Sequence[str]) -> None:
-        db.execute(sql.STAGE)
-        with db.copy(sql.COPY_STAGED) as copy:
-            copy.set_types(sql.STAGED_TYPES)
-            for place, row in enumerate(rows):
-                copy.write_row((*row, place))
-        for table in others:
-            db.execute(sql.drop_outdated_staged(table))
-        db.execute(sql.PUT_STAGED_ENTRIES)
-        for start in range(0, len(rows), _AT_ONCE):
-            db.execute(self._sql.put_staged_vectors, (start, start + _AT_ONCE))
-        db.execute("DROP TABLE staged")
 
     def mark_processed(self, where: Filter) -> int:
         """Mark what matches; return how many were not marked before."""
@@ -307,22 +235,7 @@ class PostgresBackend:
 
     def delete(self, where: Filter) -> int:
         """Delete what matches; return how many there were."""
-        return len(self._write(lambda db: self._drop(db, where, "1")))
-
-    def _drop(self, db: Cursor, where: Filter, columns: str) -> list[tuple[Any, ...]]:
-        """Delete what matches in every space, and return these columns of it."""
-        clause, parameters = condition(where, datetime.now(UTC))
-        columns = f"e.root, e.id_key, e.namespace_key, {columns}"
-        rows = db.execute(sql.IDENTITIES.format(columns=columns, where=clause), parameters).fetchall()
-        if not rows:
-            return []
-        keys = [[row[at] for row in rows] for at in range(3)]
-        these = f"({KEY}) IN (SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[]))"
-        db.execute(sql.BURY.format(where=these), keys)
-        for number in recorded_spaces(db):
-            db.execute(f"DELETE FROM {table_of(number)} WHERE {these}", keys)
-        db.execute(f"DELETE FROM entries WHERE {these}", keys)
-        return [row[3:] for row in rows]
+        return len(self._write(lambda db: drop(db, where, "1")))
 
     def forget(self, where: Filter) -> list[Erased]:
         """Delete what matches, have the server give up the pages it stood on, and return what it was.
@@ -331,12 +244,12 @@ class PostgresBackend:
         """
 
         def work(db: Cursor) -> list[tuple[Any, ...]]:
-            rows = self._drop(db, where, "e.label, e.namespace, e.id, e.session_id, e.content")
+            rows = drop(db, where, "e.label, e.namespace, e.id, e.session_id, e.content")
             db.execute("UPDATE gone SET namespace = NULL, id = NULL WHERE id IS NOT NULL")
             for name, text in db.execute(
                 "SELECT name, text FROM notes WHERE name = ANY(%s)", ([KEPT, ROLLBACK],)
             ).fetchall():
-                _put_note(db, name, with_names(name, text, lambda identity: _has(db, identity)))
+                _put_note(db, name, with_names(name, text, lambda identity: has(db, identity)))
             return rows
 
         rows = sorted(self._write(work))
@@ -596,15 +509,6 @@ class PostgresBackend:
         self._reads.close()
 
 
-def _last_of_each(entries: Sequence[EpisodicEntry]) -> list[EpisodicEntry]:
-    """Return the last entry of each identity, with the ingestion_time of the first."""
-    found: dict[Identity, EpisodicEntry] = {}
-    for entry in entries:
-        first = found.get(entry.identity)
-        found[entry.identity] = entry if first is None else entry.changed(ingestion_time=first.ingestion_time)
-    return list(found.values())
-
-
 def _last_seq(db: Cursor) -> int:
     row = db.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM seq").fetchone()
     return 0 if row is None else int(row[0])
@@ -618,8 +522,3 @@ def _put_note(db: Cursor, name: str, text: str | None) -> None:
             "INSERT INTO notes (name, text) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET text = excluded.text",
             (name, text),
         )
-
-
-def _has(db: Cursor, identity: Identity) -> bool:
-    namespace, name = identity
-    return db.execute(sql.HAS, (*key(namespace, name), packed(namespace), name)).fetchone() is not None

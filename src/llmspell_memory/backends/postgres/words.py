@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from llmspell_memory.index.analysis import Analyzer
+
+StoredWords: TypeAlias = tuple[str, int]
+"""The terms of a text as they are stored, and how many they are."""
 
 _LAST_PLACE: Final = 16_383
 _MOST_PLACES: Final = 255
@@ -14,6 +19,12 @@ _MOST_BYTES: Final = 1_000_000
 
 _OVERHEAD_BYTES: Final = 8
 _PLACE_BYTES: Final = 2
+
+
+def as_stored(analyzer: Analyzer, text: str) -> StoredWords:
+    """Return the words of a text."""
+    terms = analyzer.terms(text)
+    return as_tsvector(terms), len(terms)
 
 
 def as_tsvector(terms: Sequence[str]) -> str:
