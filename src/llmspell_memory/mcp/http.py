@@ -6,33 +6,28 @@ Each request stands for itself, no session is kept: a server that is started ane
 from __future__ import annotations
 
 import hmac
-import socket
 from typing import TYPE_CHECKING, Final
 
-import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
 
-from llmspell_memory.errors import ConfigError
 from llmspell_memory.mcp.server import create_server
 from llmspell_memory.mcp.settings import HTTPSettings
+from llmspell_memory.wire.listening import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from llmspell_memory.memory import EpisodicMemory
 
 _PATH: Final = "/mcp"
-_BACKLOG: Final = 2048
 _LAST_SECONDS: Final = 5
 """How long requests that were begun may take when the server is told to end; then open streams are cut."""
 
 _DEFAULTS: Final = HTTPSettings()
 
 
-class HTTPServer:
+class HTTPServer(Listener):
     """A server that listens as soon as it is made, and serves when it is run.
 
     Args:
@@ -53,38 +48,8 @@ class HTTPServer:
         )
         if settings.token is not None:
             app = _Gate(app, settings.token)
-        self._socket = _listening(settings)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{self._socket.getsockname()[1]}{_PATH}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=_LAST_SECONDS,
-            )
-        )
-
-    def run(self, *, on_ready: Callable[[], object] | None = None) -> None:
-        """Serve until `stop`, or in the main thread until SIGINT or SIGTERM; requests that were begun are answered.
-
-        Args:
-            on_ready: called before the first request is taken.
-        """
-        if on_ready is not None:
-            on_ready()
-        try:
-            self._server.run(sockets=[self._socket])
-        finally:
-            self._socket.close()
-
-    def stop(self) -> None:
-        """Have `run` end, from any thread."""
-        self._server.should_exit = True
+        super().__init__(app, settings.host, settings.port, timeout_graceful_shutdown=_LAST_SECONDS)
+        self.url += _PATH
 
 
 class _Gate:
@@ -115,19 +80,3 @@ def _security(settings: HTTPSettings) -> TransportSecuritySettings:
         allowed_hosts=[form for host in settings.hosts for form in (host, f"{host}:*")],
         allowed_origins=[],
     )
-
-
-def _listening(settings: HTTPSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named because asyncio switches Nagle's algorithm off for such sockets alone.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; give another port or host"
-        ) from error
-    return listener

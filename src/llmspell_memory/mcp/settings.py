@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from llmspell_memory.errors import ConfigError
+from llmspell_memory.wire.addresses import check_address, is_loopback
 
-_PORTS: Final = 65_535
 _TOKEN: Final = re.compile(r"[!-~]{16,512}")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _THIS_MACHINE: Final = ("127.0.0.1", "localhost", "[::1]")
@@ -36,10 +36,7 @@ class HTTPSettings:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.host, str) or not self.host:
-            raise ConfigError(f"HTTPSettings.host must be an address, got {self.host!r}")
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= _PORTS:
-            raise ConfigError(f"HTTPSettings.port must be an integer in 0..{_PORTS}, got {self.port!r}")
+        check_address(self.host, self.port, of="HTTPSettings")
         if self.token is not None and not (isinstance(self.token, str) and _TOKEN.fullmatch(self.token)):
             raise ConfigError("the token must be 16 to 512 visible ASCII characters; `openssl rand -hex 32` makes one")
         for name in self.names:
@@ -58,10 +55,7 @@ class HTTPSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether it listens to this machine alone."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from dataclasses import dataclass
 from typing import Final
 
 from llmspell_memory.errors import ConfigError
+from llmspell_memory.wire.addresses import check_address, is_loopback
 
 _WHOLE: Final = ("body_bytes", "import_bytes", "header_bytes", "batch", "k", "connections")
 _SECONDS: Final = ("header_seconds", "body_seconds", "send_seconds", "shutdown_seconds", "refresh_seconds")
-_PORTS: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +53,7 @@ class ServerConfig:
     refresh_seconds: float = 2.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.host, str) or not self.host:
-            raise ConfigError(f"ServerConfig.host must be an address, got {self.host!r}")
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= _PORTS:
-            raise ConfigError(f"ServerConfig.port must be an integer in 0..{_PORTS}, got {self.port!r}")
+        check_address(self.host, self.port, of="ServerConfig")
         for name in _WHOLE:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -70,7 +66,4 @@ class ServerConfig:
     @property
     def is_loopback(self) -> bool:
         """Whether it listens to this machine alone."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
