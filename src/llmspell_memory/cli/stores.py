@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.milvus.settings import MilvusConfig
+from llmspell_memory.backends.postgres.settings import PostgresConfig
 from llmspell_memory.backends.sqlite.index_file import saved_parameters
 from llmspell_memory.cli.urls import address_of
 from llmspell_memory.errors import ConfigError
@@ -19,7 +20,6 @@ from llmspell_memory.types import HNSWConfig
 
 if TYPE_CHECKING:
     from llmspell_memory.backends.looking import Found
-    from llmspell_memory.backends.postgres.settings import PostgresConfig
     from llmspell_memory.protocols import EpisodicBackend
     from llmspell_memory.types import EmbeddingSpace, KeywordConfig
 
@@ -27,6 +27,8 @@ TOKEN: Final = "MILVUS_TOKEN"  # noqa: S105 (the name of the variable that holds
 """The environment variable with what a Milvus server asks for, as user:password or a key."""
 
 _SQLITE: Final = b"SQLite format 3\0"
+
+_Config = TypeVar("_Config")
 
 
 class Store(Protocol):
@@ -160,14 +162,20 @@ class FileStore:
         return SQLiteBackend(self._path, space, hnsw=hnsw, tuned=tuned, keywords=keywords, warm=warm)
 
 
-class _ServerStore(ABC):
-    """What stores of servers have in common: they are looked at once before they are opened."""
+class _ServerStore(ABC, Generic[_Config]):
+    """What stores of servers have in common: they are looked at once before they are opened.
+
+    Args:
+        shown: its URL without a password.
+        config: how it is reached.
+    """
 
     path: Path | None = None
     tools: str
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, config: _Config) -> None:
         self._shown = shown
+        self._config = config
         self._seen: tuple[Found | None] | None = None
 
     def __str__(self) -> str:
@@ -225,19 +233,10 @@ class _ServerStore(ABC):
         return self._opened(space, hnsw, keywords, builds=builds)
 
 
-class PostgresStore(_ServerStore):
-    """A schema of a PostgreSQL database.
-
-    Args:
-        shown: its URL without the password.
-        config: how it is reached.
-    """
+class PostgresStore(_ServerStore[PostgresConfig]):
+    """A schema of a PostgreSQL database."""
 
     tools = "PostgreSQL's own tools (pg_dump, pg_amcheck)"
-
-    def __init__(self, shown: str, config: PostgresConfig) -> None:
-        super().__init__(shown)
-        self._config = config
 
     def _look(self) -> Found | None:
         from llmspell_memory.backends.postgres.looking import look  # noqa: PLC0415 (it needs the driver)
@@ -252,19 +251,10 @@ class PostgresStore(_ServerStore):
         return PostgresBackend(self._config, space, hnsw=hnsw, warm=builds, keywords=keywords)
 
 
-class MilvusStore(_ServerStore):
-    """Collections of a Milvus server.
-
-    Args:
-        shown: its URL.
-        config: how it is reached.
-    """
+class MilvusStore(_ServerStore[MilvusConfig]):
+    """Collections of a Milvus server."""
 
     tools = "Milvus' own tools (milvus-backup)"
-
-    def __init__(self, shown: str, config: MilvusConfig) -> None:
-        super().__init__(shown)
-        self._config = config
 
     def _look(self) -> Found | None:
         from llmspell_memory.backends.milvus.looking import look  # noqa: PLC0415 (it needs the driver)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmspell_memory.backends.checks import Birthplace
 from llmspell_memory.client.calls import Call
-from llmspell_memory.client.transport import Settings, Tries, border, lines_of, refuse, result_of
-from llmspell_memory.errors import ClosedError, ConfigError, EpisodicError, SpaceChangedError, UnavailableError
+from llmspell_memory.client.transport import Settings, Tries, border, lines_of, refuse, send
+from llmspell_memory.errors import ClosedError, ConfigError, SpaceChangedError, UnavailableError
 from llmspell_memory.operations.files.jsonl import packed
 from llmspell_memory.wire.figures import (
     changes_from,
@@ -259,16 +259,7 @@ class HTTPBackend:
             raise
 
     def _send(self, call: Call[_T]) -> _T:
-        request, tries = self._settings.request_of(call), Tries(self._settings.retry)
-        while True:
-            self._check_open()
-            try:
-                with border(self._settings.url):
-                    response = self._client.request(**request)
-                tries.heard(response)
-                return result_of(call, response, self._settings.url)
-            except EpisodicError as error:
-                time.sleep(tries.wait_after(error))
+        return send(self._client, self._settings, call, check_open=self._check_open)
 
     def _lines(self, body: dict[str, Any]) -> Iterator[EpisodicEntry]:
         """Yield the entries of a scan, which is begun again where it fails before the first one came."""

@@ -27,7 +27,7 @@ from llmspell_memory.types.text import shortened
 from llmspell_memory.wire.problems import error_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import httpx
 
@@ -141,6 +141,20 @@ class Tries:
                 error.add_note(reason)
             raise error
         return wait
+
+
+def send(client: httpx.Client, settings: Settings, call: Call[T], *, check_open: Callable[[], None]) -> T:
+    """Return what a server answers to a call, which is tried again as long as that may help and the client is open."""
+    request, tries = settings.request_of(call), Tries(settings.retry)
+    while True:
+        check_open()
+        try:
+            with border(settings.url):
+                response = client.request(**request)
+            tries.heard(response)
+            return result_of(call, response, settings.url)
+        except EpisodicError as error:
+            time.sleep(tries.wait_after(error))
 
 
 @contextmanager

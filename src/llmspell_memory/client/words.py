@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.client import calls
-from llmspell_memory.client.transport import Settings, Tries, border, refuse, result_of
+from llmspell_memory.client.transport import Settings, Tries, border, refuse, result_of, send
 from llmspell_memory.errors import ClosedError, EpisodicError, InputError
 from llmspell_memory.types import Filter
 
@@ -200,16 +199,7 @@ class MemoryClient(_Words):
         self._client.close()
 
     def _send(self, call: Call[T]) -> T:
-        request, tries = self._settings.request_of(call), Tries(self._settings.retry)
-        while True:
-            self._check_open()
-            try:
-                with border(self._settings.url):
-                    response = self._client.request(**request)
-                tries.heard(response)
-                return result_of(call, response, self._settings.url)
-            except EpisodicError as error:
-                time.sleep(tries.wait_after(error))
+        return send(self._client, self._settings, call, check_open=self._check_open)
 
 
 class AsyncMemoryClient(_Words):
