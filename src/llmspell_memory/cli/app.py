@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import llmspell_memory
+from llmspell_memory.cli.anywhere import with_options_of
 from llmspell_memory.cli.commands.add import add
 from llmspell_memory.cli.commands.care import backup, check, repair
 from llmspell_memory.cli.commands.chat import chat
@@ -122,7 +123,8 @@ def main(
 
     The store is one file, or is kept by a server: postgresql://user@host/database#schema, its password by PGPASSWORD or
     .pgpass; milvus+http://host:19530/database#prefix, its token by MILVUS_TOKEN. --db or LLMSPELL_MEMORY_DB names it.
-    The provider openai reads OPENAI_API_KEY. Every command has its own --help.
+    The provider openai reads OPENAI_API_KEY. These options may stand behind the command, too. Every command has its own
+    --help.
     """
     del version
     if verbose:
@@ -168,4 +170,4 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., None], str]]] = {
     "demo": (demo, "Try it all on a conversation."),
 }
 for _name, (_command, _help) in _COMMANDS.items():
-    app.command(_name, short_help=_help)(_command)
+    app.command(_name, short_help=_help)(with_options_of(main, _command))

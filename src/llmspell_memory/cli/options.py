@@ -79,7 +79,7 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSONL, .gz
 
 
 def settings_of(ctx: typer.Context) -> Settings:
-    """Return the global options, which stand before the command."""
+    """Return the options of the store."""
     settings: Settings = ctx.obj
     return settings
 

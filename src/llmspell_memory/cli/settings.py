@@ -1,4 +1,4 @@
-"""What was said before the command: which store, which provider."""
+"""What was said about the store: which one, and who embeds in it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProviderName(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The global options; None where one was not given.
+    """The options of the store; None where one was not given.
 
     Attributes:
         db: the store.

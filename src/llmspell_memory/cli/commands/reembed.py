@@ -34,7 +34,7 @@ def reembed(
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Embed every text anew by the provider that the options before the command name, and move the store to its space.
+    """Embed every text anew by the provider that the options of the store name, and move the store to its space.
 
     The store may be searched and written to meanwhile. Programs that have it open must be restarted with the new
     provider after the move. Interrupted, the same command goes on. The former vectors are kept: the same command with
