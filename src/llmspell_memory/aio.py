@@ -329,12 +329,12 @@ class AsyncMemoryManager:
     @classmethod
     async def new_in_memory(cls) -> Self:
         """See `DefaultMemoryManager.new_in_memory`."""
-        return cls._over(DefaultMemoryManager.new_in_memory())
+        return cls.from_sync(DefaultMemoryManager.new_in_memory())
 
     @classmethod
     async def new_in_memory_with_embeddings(cls, service: EmbeddingService) -> Self:
         """See `DefaultMemoryManager.new_in_memory_with_embeddings`."""
-        return cls._over(DefaultMemoryManager.new_in_memory_with_embeddings(service))
+        return cls.from_sync(DefaultMemoryManager.new_in_memory_with_embeddings(service))
 
     @classmethod
     async def with_config(cls, config: MemoryConfig) -> Self:
@@ -342,16 +342,22 @@ class AsyncMemoryManager:
         warm = dataclasses.replace(config, warm=True)
         opening = asyncio.ensure_future(asyncio.to_thread(DefaultMemoryManager.with_config, warm))
         try:
-            return cls._over(await asyncio.shield(opening))
+            return cls.from_sync(await asyncio.shield(opening))
         except asyncio.CancelledError:
             opening.add_done_callback(_close_unwanted)
             raise
 
     @classmethod
-    def _over(cls, manager: DefaultMemoryManager) -> Self:
+    def from_sync(cls, manager: DefaultMemoryManager) -> Self:
+        """Return another face of `manager`, for a program that has both; closing either closes both."""
         opened = object.__new__(cls)
         opened._hold(manager, _Worker())
         return opened
+
+    @property
+    def sync(self) -> DefaultMemoryManager:
+        """The same memory, not awaited; for a thread, or code that knows no event loop."""
+        return self._sync
 
     def scoped(self, *segments: str) -> Self:
         """See `DefaultMemoryManager.scoped`; not awaited. One thread does the writes of both, one after the other."""
@@ -399,7 +405,7 @@ class AsyncMemoryManager:
 
     async def set_ef_search(self, ef_search: int) -> None:
         """See `DefaultMemoryManager.set_ef_search`."""
-        self._sync.set_ef_search(ef_search)
+        await asyncio.to_thread(self._sync.set_ef_search, ef_search)
 
     async def switch_backend(self, backend: EpisodicBackendType, *, hnsw: HNSWConfig | None = None) -> None:
         """See `DefaultMemoryManager.switch_backend`."""

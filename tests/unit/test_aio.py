@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 AT_ONCE = {"scoped"}
 """Calls that wait for nothing, so that there is nothing to await."""
 
+BETWEEN = {"from_sync", "sync"}
+"""From one face to the other."""
+
 
 def members(one: type) -> dict[str, Any]:
     return {name: value for name, value in inspect.getmembers(one) if not name.startswith("_")}
@@ -41,7 +44,7 @@ def members(one: type) -> dict[str, Any]:
 def test_names_and_signatures_match(sync: type, awaited: type) -> None:
     """Every public member of one face is a member of the other, with equal parameters and defaults."""
     ours, theirs = members(sync), members(awaited)
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == theirs.keys() - BETWEEN
     for name, member in ours.items():
         if isinstance(member, property):
             assert isinstance(theirs[name], property)
@@ -50,6 +53,18 @@ def test_names_and_signatures_match(sync: type, awaited: type) -> None:
         if name in AT_ONCE:
             continue
         assert inspect.iscoroutinefunction(theirs[name]) or inspect.isasyncgenfunction(theirs[name]), name
+
+
+async def test_a_program_has_both_faces() -> None:
+    """What one face stores the other finds, and closing one closes both."""
+    manager = DefaultMemoryManager.new_in_memory()
+    awaited = AsyncMemoryManager.from_sync(manager)
+    await awaited.episodic.add(EpisodicEntry("s", "user", "Ada barks.", id="a"))
+    assert awaited.sync is manager
+    assert manager.episodic.get("a").content == "Ada barks."
+    await awaited.close()
+    with pytest.raises(ClosedError):
+        manager.episodic.get("a")
 
 
 def test_both_faces_answer_alike(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Service:
 
     def __init__(self, manager: DefaultMemoryManager, settings: ServerConfig) -> None:
         self.settings = settings
-        self.manager = AsyncMemoryManager._over(manager)  # noqa: SLF001 (one manager with two faces)
+        self.manager = AsyncMemoryManager.from_sync(manager)
         self.gate = Gate(manager.backend, settings)
         self.traffic = Traffic()
         self._work = Work()

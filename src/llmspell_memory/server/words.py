@@ -244,7 +244,7 @@ async def import_(call: Call) -> Response:
     on_duplicate = checked_on_duplicate(query.get("on_duplicate", "keep"))
     with tempfile.TemporaryFile() as file:
         await _spooled(call.request, call, file)
-        sync = call.manager._sync.episodic  # noqa: SLF001 (one manager with two faces)
+        sync = call.manager.sync.episodic
 
         def store() -> Any:
             file.seek(0)

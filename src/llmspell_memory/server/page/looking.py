@@ -107,5 +107,5 @@ async def set_ef_search(call: Call) -> Response:
     ef_search = as_whole(given.get("ef_search"))
     if isinstance(ef_search, bool) or not isinstance(ef_search, int):
         raise InputError("give ef_search, an integer from 1 up")
-    await asyncio.to_thread(call.manager._sync.set_ef_search, ef_search)  # noqa: SLF001 (one manager with two faces)
+    await call.manager.set_ef_search(ef_search)
     return answer({"hnsw": plain(call.backend.hnsw)})
