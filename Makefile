@@ -9,7 +9,7 @@ WORKERS ?= 3
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search test-torch wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-server measure PostgreSQL in bulk, under load and as it grows; DSN=... for a server of yours"
 	@echo "make bench-capacity  measure what an entry takes in each backend, and calculate what a billion would"
 	@echo "make bench-http measure a served memory under load, for a minute"
+	@echo "make bench-first-search measure how long a newcomer waits for a first search, each way there is"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 
@@ -109,6 +110,9 @@ bench-latency: $(STAMPS)/core
 
 bench-http: $(STAMPS)/core
 	$(BIN)/python benchmarks/http_server.py
+
+bench-first-search: $(STAMPS)/core
+	$(BIN)/python benchmarks/first_search.py
 
 # DSN=of a server to measure, instead of one started for it; PARTS=bulk,load,growth.
 bench-server: $(STAMPS)/dev

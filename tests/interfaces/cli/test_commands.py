@@ -35,37 +35,11 @@ def found(result: Result) -> list[str]:
 
 def test_the_commands_there_are() -> None:
     """The list of commands is the documented one."""
-    assert [
-        *(
-            "add",
-            "advise",
-            "backup",
-            "chat",
-            "check",
-            "context",
-            "delete",
-            "demo",
-            "doctor",
-            "export",
-            "import",
-            "keys",
-        ),
-        *("mcp", "migrate"),
-        *(
-            "recent",
-            "reembed",
-            "repair",
-            "rollback",
-            "rollout",
-            "search",
-            "serve",
-            "sessions",
-            "show",
-            "stats",
-            "sweep",
-            "tune",
-        ),
-    ] == COMMANDS
+    listed = (
+        "add advise backup chat check context delete demo doctor export import keys "
+        "mcp migrate recent reembed repair rollback rollout search serve sessions show stats sweep tune"
+    )
+    assert listed.split() == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
