@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIMENSIONS = 256
-WORDS = "oven bread dawn Ada dog river train Bristol lease rent garden bakes walks asks leaves ends rose needs before".split()  # noqa: SIM905 (to be read)
+WORDS = "oven bread dawn Ada dog river train Bristol lease rent garden bakes walks asks leaves ends rose".split()  # noqa: SIM905 (to be read)
 JSON = {"Content-Type": "application/json"}
 
 
