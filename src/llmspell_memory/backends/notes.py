@@ -30,6 +30,9 @@ KEYWORDS: Final = "keywords"
 ERAS: Final = "eras"
 """Of a file: pairs of the first number that was written after each opening of it, and something random."""
 
+_OF_A_MOVE: Final = ("migration", "rollback", "rollout")
+"""How the names of notes begin that tell how a store stands to another."""
+
 UNFINISHED: Final = "unfinished"
 FINISHED: Final = "finished"
 
@@ -41,6 +44,11 @@ REMEDY: Final = {
     ROLLBACK: "the same `llmspell-memory rollback` goes on where it stopped; until then use the store it comes from",
 }
 """What to do about one that is unfinished."""
+
+
+def is_of_this_store(name: str) -> bool:
+    """Say whether a note tells of one store and its past: it would not be true of a copy that is a store of its own."""
+    return name == ERAS or name.startswith(_OF_A_MOVE)
 
 
 def fields_of(text: str | None) -> dict[str, Any] | None:

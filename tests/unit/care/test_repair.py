@@ -23,11 +23,14 @@ from llmspell_memory import (
     StorageError,
 )
 from llmspell_memory.backends import SQLiteBackend
+from llmspell_memory.backends.notes import KEYWORDS, noted_keywords
 from llmspell_memory.backends.sqlite import connection, salvage
 from llmspell_memory.embeddings import HashingProvider
 from llmspell_memory.operations import RepairReport, check, repair
+from llmspell_memory.operations.keys import Keys, add_key, read_keys
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import gaussian
+from llmspell_memory.types import KeywordConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,6 +287,45 @@ def test_a_repaired_store_goes_on(path: Path, service: EmbeddingService) -> None
     assert [hit.entry.id for hit in hits] == ["n7"]
     assert again.count(Filter()) == again.stats().index.size == 11
     again.close()
+
+
+@pytest.mark.parametrize("lost", [(), (1,)])
+def test_notes_are_kept_but_those_of_moves(path: Path, service: EmbeddingService, lost: tuple[int, ...]) -> None:
+    """API keys, the language and long texts are there again, without the first page as well; a rollout is not."""
+    long = "a note of your own " * 2_000
+    backend = SQLiteBackend(path, service.space, warm=False, keywords=KeywordConfig(language="german"))
+    backend.add([entry("text", id="a", embedding=gaussian(1, 64)[0])])
+    key, secret = add_key(backend, "reader", namespace=("acme",))
+    for name, text in (("own", long), ("gone", "x"), ("rollout", "{}"), ("migration", "{}"), ("rollback-kept", "[]")):
+        backend.write_note(name, text)
+    backend.write_note("gone", None)
+    backend.close()
+    data = bytearray(path.read_bytes())
+    for page in lost:
+        zero(data, page, random.Random(0))
+    path.write_bytes(data)
+    repaired(path, service)
+    again = SQLiteBackend(path.parent.parent / "old-new" / "repaired.db")
+    assert Keys(read_keys(again)).find(secret) == key
+    assert noted_keywords(again.read_note(KEYWORDS)).language == "german"
+    assert again.read_note("own") == long
+    assert [again.read_note(name) for name in ("gone", "rollout", "migration", "rollback-kept")] == [None] * 4
+    again.close()
+
+
+def test_lost_notes_are_told(path: Path, service: EmbeddingService) -> None:
+    """The page that held them is named among the losses; the entries are there."""
+    backend = SQLiteBackend(path, service.space, warm=False)
+    backend.add([entry("text", id="a", embedding=gaussian(1, 64)[0])])
+    backend.write_note("own", "to be lost")
+    backend.close()
+    data = bytearray(path.read_bytes())
+    page = data.index(b"to be lost") // PAGE + 1
+    noise(data, page, random.Random(1))
+    path.write_bytes(data)
+    report, found = repaired(path, service)
+    assert list(found) == ["a"]
+    assert [loss.why for loss in report.losses] == [f"notes that the store keeps: page {page} is not what was written"]
 
 
 def test_a_store_of_schema_1_is_salvaged_into_one_with_checksums(path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llmspell_memory.backends.notes import is_of_this_store
 from llmspell_memory.backends.sqlite.backend import SQLiteBackend
 from llmspell_memory.backends.sqlite.beside import written_beside
 from llmspell_memory.backends.sqlite.connection import connect, translated
@@ -41,9 +42,10 @@ def repair(
 ) -> RepairReport:
     """Make a new store at `target` from all rows that can be read in the one at `path`, which is left as it is.
 
-    Rows keep everything: ids, namespaces, moments, marks, metadata, vectors. What is derived from them is made anew, an
-    HNSW index when the new store is opened. Only pages that are what was written are believed; in a store made by an
-    earlier version, whose pages have no checksums, rows that make sense.
+    Rows keep everything: ids, namespaces, moments, marks, metadata, vectors. Notes that can be read are kept, API keys
+    and the choice of parameters among them, but for those of moves to and from other stores. What is derived from rows
+    is made anew, an HNSW index when the new store is opened. Only pages that are what was written are believed; in a
+    store made by an earlier version, whose pages have no checksums, rows that make sense.
 
     Args:
         path: of the damaged store; close it in every process first.
@@ -125,6 +127,8 @@ class _Repair:
         )
         self._db.executemany("INSERT INTO vectors_1 VALUES (?, ?, ?)", self._told(self._vector_rows(), on_progress))
         self._match(service)
+        kept = [note for note in self._salvage.notes().items() if not is_of_this_store(note[0])]
+        self._db.executemany("INSERT INTO notes (name, text) VALUES (?, ?)", kept)
         self._db.execute("UPDATE entries SET seq = (SELECT seq FROM vectors_1 WHERE vectors_1.label = entries.label)")
         self._db.execute(
             "UPDATE state SET seq = max(?, (SELECT ifnull(max(seq), 0) FROM vectors_1))", (self._salvage.seq or 0,)
@@ -202,7 +206,8 @@ class _Repair:
             if label in self._identities or label not in dead:
                 entry_id, namespace = self._identities.get(label, (None, None))
                 yield Loss(label=label, id=entry_id, namespace=namespace, why=self._lost[label])
-        for why in (*self._nameless, *self._unknown(dead)):
+        notes = (f"notes that the store keeps: {page.why}" for page in self._salvage.lost_pages.get("notes", []))
+        for why in (*self._nameless, *self._unknown(dead), *notes):
             yield Loss(label=None, id=None, namespace=None, why=why)
 
     def _unread(self, table: str, label: int) -> str:

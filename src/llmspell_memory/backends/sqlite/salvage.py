@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 _ENTRIES: Final = "entries"
 _VECTORS: Final = "vectors_"
 _IDENTITIES: Final = "sqlite_autoindex_entries_1"
+_NOTES: Final = "notes"
 _SHAPES: Final[dict[str, tuple[type | tuple[type, ...], ...]]] = {
     "state": (NoneType, int, (int, NoneType)),
     "spaces": (NoneType, str, (str, NoneType), int, str),
     _ENTRIES: (NoneType, bytes, str, str, str, str, int, int, str, int),
     "sqlite_sequence": (str, int),
     _IDENTITIES: (str, bytes, int),
+    _NOTES: (str, str),
     "tombstones": (NoneType, int),
     _VECTORS: (NoneType, int, bytes),
 }
@@ -201,18 +203,25 @@ class Salvage:
     def identities(self) -> dict[int, tuple[str, tuple[str, ...]]]:
         """Return the ids and namespaces by label, from the index that keeps them unique."""
         found = {}
-        for page in self._index(_IDENTITIES):
-            for key in keys(self.file, page):
-                if _has_shape(key, _IDENTITIES):
-                    with suppress(UnicodeDecodeError):
-                        found[key[2]] = key[0], unpacked_namespace(key[1])
+        for key in self._keys(_IDENTITIES):
+            with suppress(UnicodeDecodeError):
+                found[key[2]] = key[0], unpacked_namespace(key[1])
         return found
+
+    def notes(self) -> dict[str, str]:
+        """Return the texts of the notes that can be read, by name."""
+        return dict(self._keys(_NOTES))
+
+    def _keys(self, name: str) -> Iterator[list[Any]]:
+        for page in self._index(name):
+            yield from (key for key in keys(self.file, page) if _has_shape(key, name))
 
     def _index(self, name: str) -> Iterator[Node]:
         root = self._root(name)
         if root is not None:
             tree = Tree(self.file, root)
             yield from tree.nodes()
+            self.lost_pages[name] = tree.lost
             if tree.hides or name in self._guessed:
                 yield from (page for page in self._orphans() if page.has_keys)
 
@@ -280,6 +289,8 @@ def _roots(file: PageFile) -> tuple[dict[str, int], dict[str, int]]:
     missing = {name for name in _SHAPES if name not in found}
     if any(name.startswith(_VECTORS) for name in found):
         missing.discard(_VECTORS)
+    if missing == {_NOTES}:
+        missing.clear()  # the schema can be read: a store of an earlier version keeps none
     return found, _guessed(file, missing, set(found.values()))
 
 
