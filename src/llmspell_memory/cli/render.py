@@ -16,7 +16,7 @@ from rich.text import Text
 from llmspell_memory.operations.files.jsonl import DIRECTION, dumped, entry_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from llmspell_memory.types import EpisodicEntry, Hit, Part, SessionSummary, Vector
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _WIDTH: Final = 120
 """Columns where nobody says how many: a pipe, a file."""
 
-_SHOWN: Final = 240
+SHOWN: Final = 240
 """Characters of a content in a table."""
 
 _BESIDE: Final = 120
@@ -55,7 +55,7 @@ def visible(text: str) -> str:
     return text.translate(_PICTURES)
 
 
-def one_line(text: str, limit: int = _SHOWN) -> str:
+def one_line(text: str, limit: int = SHOWN) -> str:
     """Return the start of `text` as a single line."""
     line = " ".join(visible(text[: 4 * limit]).split())
     return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
@@ -64,6 +64,11 @@ def one_line(text: str, limit: int = _SHOWN) -> str:
 def minute(moment: datetime) -> str:
     """Return a moment in UTC to the minute; the heading above it says UTC."""
     return moment.isoformat(sep=" ", timespec="minutes")[:16]
+
+
+def period(first: datetime, last: datetime) -> str:
+    """Return two moments in UTC to the minute, the day once where it is one."""
+    return f"{minute(first)} - {minute(last)[11:] if first.date() == last.date() else minute(last)}"
 
 
 def path_of(namespace: tuple[str, ...]) -> str:
@@ -119,35 +124,30 @@ def table(*headings: str, right: Iterable[str] = (), title: str | None = None) -
     return made
 
 
-def hits_table(hits: list[Hit]) -> Table:
-    """Return a table of hits, best first."""
-    made = table("score", "session", "when (UTC)", "role", "content, id", right=["score"])
-    made.columns[0].no_wrap = made.columns[2].no_wrap = made.columns[3].no_wrap = True
-    made.columns[1].max_width = 26
+def hits_table(hits: list[Hit], excerpt: Callable[[str], Text]) -> Table:
+    """Return a table of hits, best first: whose each is, an excerpt of its content, and its id."""
+    made = table("score", "session, role, when (UTC); content; id", right=["score"])
+    made.columns[0].no_wrap = True
     for hit in hits:
         entry = hit.entry
         words = Text()
+        words.append(one_line(entry.session_id), style="cyan")
+        words.append(f"  {one_line(entry.role, 20)}  {minute(entry.timestamp)}\n")
         for other in hit.before:
-            words.append(_beside(other), style="dim")
-        words.append(one_line(entry.content))
+            words.append(f"{_beside(other)}\n", style="dim")
+        words.append(excerpt(entry.content))
         words.append(f"\n{one_line(entry.id)}", style="dim")
         for other in hit.after:
-            words.append(f"\n{_beside(other).rstrip()}", style="dim")
+            words.append(f"\n{_beside(other)}", style="dim")
         if hit.parts is not None:
             words.append(f"\n{_shares(hit.parts)}", style="italic")
-        made.add_row(
-            Text(f"{hit.score:.3f}"),
-            Text(one_line(entry.session_id), style="cyan"),
-            Text(minute(entry.timestamp)),
-            Text(one_line(entry.role, 20)),
-            words,
-        )
+        made.add_row(Text(f"{hit.score:.3f}"), words)
     return made
 
 
 def _beside(entry: EpisodicEntry) -> str:
     """Return a turn beside a hit as one line."""
-    return f"{one_line(entry.role, 20)}: {one_line(entry.content, _BESIDE)}\n"
+    return f"{one_line(entry.role, 20)}: {one_line(entry.content, _BESIDE)}"
 
 
 def _shares(parts: Mapping[str, Part]) -> str:
@@ -160,23 +160,14 @@ def _shares(parts: Mapping[str, Part]) -> str:
 def sessions_table(lines: list[SessionSummary]) -> Table:
     """Return a table of sessions in the order given."""
     namespaced = any(line.namespace for line in lines)
-    headings = [
-        "session",
-        *(["namespace"] if namespaced else []),
-        "entries",
-        "unprocessed",
-        "first (UTC)",
-        "last (UTC)",
-    ]
+    headings = ["session", *(["namespace"] if namespaced else []), "entries", "unprocessed", "when (UTC)"]
     made = table(*headings, right=["entries", "unprocessed"])
+    made.columns[-1].no_wrap = True
     for line in lines:
         cells = [
             Text(one_line(line.session_id), style="cyan"),
             *([Text(path_of(line.namespace))] if namespaced else []),
-            *(
-                Text(one)
-                for one in (f"{line.entries:,}", f"{line.unprocessed:,}", minute(line.first), minute(line.last))
-            ),
+            *map(Text, (f"{line.entries:,}", f"{line.unprocessed:,}", period(line.first, line.last))),
         ]
         made.add_row(*cells)
     return made

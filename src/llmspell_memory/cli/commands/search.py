@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from llmspell_memory.backends.notes import KEYWORDS, noted_keywords
 from llmspell_memory.cli import options
+from llmspell_memory.cli.excerpts import Excerpts
 from llmspell_memory.cli.opening import open_to_search
 from llmspell_memory.cli.render import console, hit_object, hits_table, print_json
 from llmspell_memory.types import Filter
@@ -43,9 +45,10 @@ def search(
     settings = options.settings_of(ctx)
     with open_to_search(settings, hnsw=settings.db.parameters(hnsw=options.is_hnsw(index))) as memory:
         hits = memory.episodic.search(query, k, where=where, mode=checked_mode(mode.value), around=around, parts=parts)
+        language = noted_keywords(memory.backend.read_note(KEYWORDS)).language
     if as_json:
         print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})
     elif hits:
-        console().print(hits_table(hits))
+        console().print(hits_table(hits, Excerpts(query, language).of))
     else:
         typer.echo("nothing found: no entry meets the conditions")
