@@ -11,6 +11,7 @@ from llmspell_memory.server.streaming import MEDIA_TYPE
 from llmspell_memory.wire.problems import CONTENT_TYPE
 
 if TYPE_CHECKING:
+    from llmspell_memory.server.gate import Need
     from llmspell_memory.server.operations import Operation
     from llmspell_memory.server.settings import ServerConfig
 
@@ -29,6 +30,13 @@ _TOLD: Final = {
     502: "The embedding provider failed.",
     503: "The store or the server is not available; try again.",
 }
+_RIGHTS: Final[dict[Need, list[str]]] = {"nothing": [], "read": ["read"], "write": ["write"], "whole": ["write", "whole"]}
+"""What a key must be allowed, by what an operation needs; roles, as OpenAPI 3.1 has them for keys."""
+
+_ALLOWED: Final = (
+    "An API key, lsm_…. Operations name what it must be allowed: `read`, which every key is; `write`; `whole`, which "
+    "keys without a namespace are."
+)
 _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -52,7 +60,7 @@ def document(settings: ServerConfig, dimensions: int) -> dict[str, Any]:
     text = {"text/plain": {"schema": {"type": "string"}}}
     paths["/metrics"] = {
         "get": _open("metrics", "Return figures as Prometheus reads them, to a key of the whole store", text)
-        | {"security": [{"key": []}]}
+        | {"security": [{"key": ["read", "whole"]}]}
     }
     paths["/metrics"]["get"]["responses"] |= {str(status): _problem(status) for status in (401, 403, 429, 500, 503)}
     return {
@@ -72,7 +80,7 @@ def document(settings: ServerConfig, dimensions: int) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas(settings, dimensions),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key, lsm_…"}},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": _ALLOWED}},
         },
         "security": [{"key": []}],
     }
@@ -83,6 +91,7 @@ def _operation(
 ) -> dict[str, Any]:
     statuses = [401, 403, 422, 429, 500, 503]
     told: dict[str, Any] = {"operationId": one.name, "summary": one.summary, "tags": [tag]}
+    told["security"] = [{"key": _RIGHTS[one.need]}] if one.need != "nothing" else []
     parameters = [_parameter(name, settings) for name in one.parameters]
     if "{id}" in one.path:
         parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": CONDITIONS["role"]})

@@ -28,7 +28,7 @@ def keys(
     ctx: typer.Context,
     act: Annotated[_Act, typer.Argument(metavar="add|list|revoke", help="What to do.")],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The key's name; to revoke, its id will do.")
+        str | None, typer.Argument(metavar="NAME", help="The key's name; to revoke, its id will do.")
     ] = None,
     *,
     access: Annotated[_Allowed, typer.Option("--access", help="What a new key may do.")] = _Allowed("read"),
