@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MADE: Final[dict[str, Callable[[], str]]] = {
     "commands": commands.page,
-    "operations": operations.page,
+    "operations": operations.operations_page,
+    "verbs": operations.verbs_page,
+    "schemas": operations.schemas_page,
     "tools": tools.page,
 }
 """What makes each part, by the name that pages call it."""

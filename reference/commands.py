@@ -1,4 +1,4 @@
-"""The command line as the program describes it: each command with its help, arguments, options and environment variables.
+"""The command line as the program describes it: commands with help, arguments, options and environment variables.
 
 Names, values, defaults and ranges are what `--help` shows, for it is asked for them.
 """
@@ -14,6 +14,7 @@ from llmspell_memory.cli.app import app
 from reference.markdown import VARIABLE, code, definitions, document, heading, paragraphs, prose
 
 PROGRAM: Final = "llmspell-memory"
+_REQUIRED: Final = "required"
 
 
 def page() -> str:
@@ -63,16 +64,17 @@ def _parameter(parameter: Any, context: Any, anchor: str) -> tuple[str, str]:
     if parameter.param_type_name == "argument":
         name = name.partition(" <")[0]  # its type, which stands there beside its name
     text, bracket, more = told.rpartition("  [") if told.endswith("]") else (told, "", "")
-    notes = [_note(one) for one in more.removesuffix("]").split("; ")] if bracket else []
-    return f"{code(name)} {{: #{anchor}{_long(parameter)} }}", "<br>".join([prose(text.strip()), *notes])
+    notes = more.removesuffix("]").split("; ") if bracket else []
+    needed = " *required*" if _REQUIRED in notes else ""
+    further = ", ".join(_note(one) for one in notes if one != _REQUIRED)
+    sentences = [prose(text.strip()), f"{further[0].upper()}{further[1:]}." if further else ""]
+    return f"{code(name)}{needed} {{: #{anchor}{_long(parameter)} }}", " ".join(one for one in sentences if one)
 
 
 def _note(told: str) -> str:
-    """Return what stands in brackets after a help text: that it is required, a default, a range, a variable."""
+    """Return what stands in brackets after a help text: a default, a range, a variable."""
     what, colon, value = told.partition(": ")
-    if colon:
-        return f"{'environment variable' if what == 'env var' else what} {code(value)}"
-    return f"*{told}*" if told.isalpha() else code(told)
+    return f"{'environment variable' if what == 'env var' else what} {code(value)}" if colon else code(told)
 
 
 def _long(parameter: Any) -> str:

@@ -1,4 +1,4 @@
-"""Markdown that shows a text as it is: what help texts and descriptions hold is not read as markup, except for `code`."""
+"""Markdown that shows a text as it is: nothing in help texts and descriptions is read as markup, but for `code`.
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_FLAT: Final = r"\{[^{}]*\}"
+_JSON: Final = rf"\{{(?:[^{{}}]|\{{(?:[^{{}}]|{_FLAT})*\}})*\}}"
 _CODE: Final = re.compile(
     r"`(?P<marked>[^`\n]+)`"
-    r"|(?P<json>\{(?:[^{}]|\{[^{}]*\})*\})"
+    rf"|(?P<json>{_JSON})"
     r"|(?P<option>(?<![\w-])--[a-z][a-z-]*)"
     r"|(?P<variable>\b(?:[A-Z]+_[A-Z_]+|PG[A-Z]+)\b)"
     r"|(?P<address>\b[a-z+]+://[^\s,;)]*[\w/#])"
@@ -25,9 +27,14 @@ VARIABLE: Final = re.compile(r"\b(?:[A-Z]+_[A-Z_]+|PG[A-Z]+)\b")
 _SPECIAL: Final = re.compile(r"[\\*_\[\]{}#|~^`]")
 
 
+_LONG: Final = 40
+"""Characters from which on code in a line of text may be broken."""
+
+
 def code(text: str) -> str:
     """Return a text set as code."""
-    return f"<code>{_SPECIAL.sub(_entity, html.escape(text))}</code>"
+    kind = ' class="long"' if len(text) > _LONG else ""
+    return f"<code{kind}>{_SPECIAL.sub(_entity, html.escape(text))}</code>"
 
 
 def prose(text: str) -> str:

@@ -14,38 +14,53 @@ DIMENSIONS: Final = 256
 """Width of the vectors of the store that is described: those of the provider `local`."""
 
 _RIGHTS: Final = {
-    (): "without a key",
-    ("read",): "any key",
-    ("write",): "a key with `--access write`",
-    ("read", "whole"): "any key without `--namespace`",
-    ("write", "whole"): "a key with `--access write` and without `--namespace`",
+    (): "Needs no key",
+    ("read",): "Needs any key",
+    ("write",): "Needs a key with `--access write`",
+    ("read", "whole"): "Needs a key without `--namespace`",
+    ("write", "whole"): "Needs a key with `--access write` and without `--namespace`",
 }
 _COMPONENT: Final = "#/components/schemas/"
+_VERBS: Final = "backend"
+"""The tag of the verbs."""
 
 
-def page() -> str:
-    """Return all operations by tag, then what their errors mean, and the schemas that they share."""
-    described = openapi(ServerConfig(), DIMENSIONS)
-    teller = Teller(_linked)
+def operations_page() -> str:
+    """Return what people and programs ask for, by tag, and what errors mean."""
+    described = _described()
     return document(
-        *(_tag(tag, described, teller) for tag in described["tags"]),
+        *(_tag(tag, described) for tag in described["tags"] if tag["name"] != _VERBS),
         heading(2, "Errors", "errors"),
         definitions((f"{code(status)} {{: #error-{status} }}", told) for status, told in sorted(_errors(described))),
-        heading(2, "Schemas", "schemas"),
-        *(
-            document(heading(3, name, _anchor(name)), teller.told(schema))
-            for name, schema in described["components"]["schemas"].items()
-        ),
     )
+
+
+def verbs_page() -> str:
+    """Return the verbs of a backend."""
+    described = _described()
+    return document(*(_tag(tag, described) for tag in described["tags"] if tag["name"] == _VERBS))
+
+
+def schemas_page() -> str:
+    """Return the schemas that operations share."""
+    schemas = _described()["components"]["schemas"].items()
+    return document(*(document(heading(2, name, _anchor(name)), _TELLER.told(schema)) for name, schema in schemas))
+
+
+def _described() -> dict[str, Any]:
+    return openapi(ServerConfig(), DIMENSIONS)
 
 
 def _linked(reference: str) -> str:
     name = reference.removeprefix(_COMPONENT)
-    return f"[{name}](#{_anchor(name)})"
+    return f"[{name}](schemas.md#{_anchor(name)})"
 
 
 def _anchor(schema: str) -> str:
-    return f"schema-{schema.lower()}"
+    return schema.lower()
+
+
+_TELLER: Final = Teller(_linked)
 
 
 def operations(described: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -55,27 +70,27 @@ def operations(described: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]
     ]
 
 
-def _tag(tag: dict[str, str], described: dict[str, Any], teller: Teller) -> str:
+def _tag(tag: dict[str, str], described: dict[str, Any]) -> str:
     of_it = [one for one in operations(described) if tag["name"] in one[2]["tags"]]
     return document(
-        heading(2, f"For {tag['name']}", f"tag-{tag['name']}"),
+        heading(2, tag["name"].capitalize(), f"tag-{tag['name']}"),
         prose(tag["description"]),
-        *(_operation(*one, teller) for one in of_it),
+        *(_operation(*one) for one in of_it),
     )
 
 
-def _operation(method: str, path: str, told: dict[str, Any], teller: Teller) -> str:
+def _operation(method: str, path: str, told: dict[str, Any]) -> str:
     answers = {status: one for status, one in told["responses"].items() if status.startswith("2")}
     errors = [status for status in told["responses"] if status not in answers]
     return document(
         heading(3, code(f"{method} {path}"), told["operationId"]),
         f"{prose(told['summary'])}.",
-        f"{code(told['operationId'])}, {_RIGHTS[_roles(told)]}",
+        f"{_RIGHTS[_roles(told)]}. OperationId {code(told['operationId'])}.",
         "**Parameters**" if "parameters" in told else "",
-        definitions(_parameter(one, teller) for one in told.get("parameters", ())),
-        _body(told["requestBody"], teller) if "requestBody" in told else "",
-        *(_answer(status, one, teller) for status, one in answers.items()),
-        f"**Errors** {' '.join(f'[{one}](#error-{one})' for one in errors)}" if errors else "",
+        definitions(_parameter(one) for one in told.get("parameters", ())),
+        _body(told["requestBody"]) if "requestBody" in told else "",
+        *(_answer(status, one) for status, one in answers.items()),
+        f"**Errors** {' '.join(f'[{one}](operations.md#error-{one})' for one in errors)}" if errors else "",
     )
 
 
@@ -85,30 +100,30 @@ def _roles(told: dict[str, Any]) -> tuple[str, ...]:
     return tuple(needs[0]["key"]) if needs else ()
 
 
-def _parameter(told: dict[str, Any], teller: Teller) -> tuple[str, str]:
+def _parameter(told: dict[str, Any]) -> tuple[str, str]:
     ((_, schema),) = told["content"].items() if "content" in told else (("", told),)
     where = {"path": "in the path", "query": "", "header": "a header"}[told["in"]]
     name = f"{code(told['name'])}{' *required*' if told.get('required') else ''}{f' {where}' if where else ''}"
     as_json = "JSON: " if "content" in told else ""
-    meaning = as_json + teller.told(schema["schema"])
+    meaning = as_json + _TELLER.told(schema["schema"])
     return name, f"{meaning} {prose(told.get('description', ''))}".strip()
 
 
-def _body(told: dict[str, Any], teller: Teller) -> str:
+def _body(told: dict[str, Any]) -> str:
     ((media_type, content),) = told["content"].items()
     return document(
-        _content("Body", media_type, content, teller),
+        _content("Body", media_type, content),
         f"```json\n{json.dumps(content['example'], indent=2, ensure_ascii=False)}\n```" if "example" in content else "",
     )
 
 
-def _answer(status: str, told: dict[str, Any], teller: Teller) -> str:
+def _answer(status: str, told: dict[str, Any]) -> str:
     ((media_type, content),) = told["content"].items()
-    return _content(status, media_type, content, teller)
+    return _content(status, media_type, content)
 
 
-def _content(what: str, media_type: str, content: dict[str, Any], teller: Teller) -> str:
-    told = teller.told(content["schema"])
+def _content(what: str, media_type: str, content: dict[str, Any]) -> str:
+    told = _TELLER.told(content["schema"])
     return f"**{what}** {code(media_type)}{chr(10) * 2 if told.startswith('<') else ' '}{told}"
 
 

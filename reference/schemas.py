@@ -29,7 +29,7 @@ class Teller:
 
     Args:
         linked: makes a link of a reference.
-        among: what references lead to where there is no link, `linked` returning an empty text: it is told in its place.
+        among: what references lead to that have no link, `linked` returning an empty text: it is told in its place.
     """
 
     def __init__(self, linked: Linked, among: Mapping[str, Schema] | None = None) -> None:
@@ -59,7 +59,7 @@ class Teller:
         """Return the members of an object as a list."""
         needed = schema.get("required", ())
         return definitions(
-            (f"{code(name)}{' *required*' if name in needed else ''}", self.told(_offered(one, name in needed)))
+            (f"{code(name)}{' *required*' if name in needed else ''}", self.told(_offered(one, needed=name in needed)))
             for name, one in schema["properties"].items()
         )
 
@@ -70,23 +70,20 @@ class Teller:
         for keyword in ("anyOf", "oneOf"):
             if keyword in rest and "properties" not in rest:
                 return self._either(rest.pop(keyword))
-        if "enum" in rest:
-            rest.pop("type", None)
-            return _or([code(json.dumps(one)) for one in rest.pop("enum")]), ""
-        if "const" in rest:
-            return code(json.dumps(rest.pop("const"))), ""
+        if "enum" in rest or "const" in rest:
+            return _or([code(json.dumps(one)) for one in _constants(rest)]), ""
+        return self._typed(rest)
+
+    def _typed(self, rest: dict[str, Any]) -> tuple[str, str]:
         kind = rest.pop("type", None)
-        if kind is None:
-            return "anything", ""
         if kind == "array":
             return self._list(rest)
         if kind == "object":
             return self._object(rest)
-        if isinstance(kind, list):
-            return _or(kind), ""
-        if kind not in _TYPES:
+        kinds = kind if isinstance(kind, list) else [kind]
+        if not _TYPES.issuperset(kinds):
             raise ValueError(f"there are no words for the type {kind!r}")
-        return kind + _text(rest) + _range(rest), ""
+        return _or(kinds) + _text(rest) + _range(rest), ""
 
     def _reference(self, reference: str) -> tuple[str, str]:
         link = self._linked(reference)
@@ -140,7 +137,7 @@ class Teller:
         return line, self.members({"properties": properties, "required": needed})
 
 
-def _offered(schema: Schema, needed: bool) -> Schema:
+def _offered(schema: Schema, *, needed: bool) -> Schema:
     """Return the schema of a member without the null that stands for its absence."""
     choices = schema.get("anyOf", ())
     if needed or _NULL not in choices:
@@ -148,6 +145,11 @@ def _offered(schema: Schema, needed: bool) -> Schema:
     others = [one for one in choices if one != _NULL]
     rest = {name: value for name, value in schema.items() if name != "anyOf"}
     return {**rest, **others[0]} if len(others) == 1 else {**rest, "anyOf": others}
+
+
+def _constants(rest: dict[str, Any]) -> list[Any]:
+    rest.pop("type", None)  # which they tell themselves
+    return list(rest.pop("enum")) if "enum" in rest else [rest.pop("const")]
 
 
 def _text(rest: dict[str, Any]) -> str:

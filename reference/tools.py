@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from typing import TYPE_CHECKING
 
 from llmspell_memory.mcp.tools import TOOLS
 from reference.markdown import code, document, heading, prose
@@ -12,13 +13,6 @@ if TYPE_CHECKING:
     from mcp.types import ToolAnnotations
 
     from llmspell_memory.mcp.tools import MemoryTool
-
-_HINTS: Final = {
-    "read_only_hint": ("reads alone", "changes what is stored"),
-    "destructive_hint": ("may destroy", "destroys nothing"),
-    "idempotent_hint": ("done twice is done once", "done twice does more"),
-    "open_world_hint": ("reaches beyond the memory", "reaches nothing beyond the memory"),
-}
 
 
 def page() -> str:
@@ -30,18 +24,18 @@ def _tool(name: str, tool: MemoryTool) -> str:
     taken = tool.arguments.model_json_schema()
     return document(
         heading(2, code(name), name),
-        f"{prose(tool.title)}: {annotations(tool.annotations)}.",
-        prose(tool.description),
+        f"*{prose(tool.title)}.* {prose(tool.description)}",
+        f"**Annotations** {_annotations(tool.annotations)}",
         "**Arguments**, and no others" if taken["additionalProperties"] is False else "**Arguments**",
-        Teller(lambda _: "", {}).members(taken),
+        Teller(lambda _: "").members(taken),
         _result(tool),
     )
 
 
-def annotations(told: ToolAnnotations) -> str:
-    """Return in words what a tool says about itself, each with the protocol's name for it."""
-    given = told.model_dump(exclude_none=True, exclude={"title"})
-    return ", ".join(f"{_HINTS[name][0 if value else 1]}" for name, value in given.items())
+def _annotations(told: ToolAnnotations) -> str:
+    """Return what a tool says about itself, in the protocol's names."""
+    given = told.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return ", ".join(f"{code(name)} {code(json.dumps(value))}" for name, value in given.items())
 
 
 def _result(tool: MemoryTool) -> str:

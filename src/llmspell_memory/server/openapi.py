@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import llmspell_memory
 from llmspell_memory.server.operations import LOOKS, VERBS, WORDS
-from llmspell_memory.server.schemas import CONDITIONS, PARAMETERS, answers, bodies, ref, schemas
+from llmspell_memory.server.schemas import CONDITIONS, PARAMETERS, TEXT, answers, bodies, ref, schemas
 from llmspell_memory.server.streaming import MEDIA_TYPE
 from llmspell_memory.wire.problems import CONTENT_TYPE
 
@@ -30,7 +30,12 @@ _TOLD: Final = {
     502: "The embedding provider failed.",
     503: "The store or the server is not available; try again.",
 }
-_RIGHTS: Final[dict[Need, list[str]]] = {"nothing": [], "read": ["read"], "write": ["write"], "whole": ["write", "whole"]}
+_RIGHTS: Final[dict[Need, list[str]]] = {
+    "nothing": [],
+    "read": ["read"],
+    "write": ["write"],
+    "whole": ["write", "whole"],
+}
 """What a key must be allowed, by what an operation needs; roles, as OpenAPI 3.1 has them for keys."""
 
 _ALLOWED: Final = (
@@ -94,7 +99,7 @@ def _operation(
     told["security"] = [{"key": _RIGHTS[one.need]}] if one.need != "nothing" else []
     parameters = [_parameter(name, settings) for name in one.parameters]
     if "{id}" in one.path:
-        parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": CONDITIONS["role"]})
+        parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": TEXT})
         statuses.append(404)
     if one.repeats:
         parameters.append(_KEY)
@@ -122,7 +127,7 @@ def _operation(
 
 
 def _parameter(name: str, settings: ServerConfig) -> dict[str, Any]:
-    limit = {"type": "integer", "minimum": 0, "maximum": settings.batch}
+    limit = {"type": "integer", "minimum": 0, "maximum": settings.batch, "description": "How many at most."}
     schema = limit if name == "limit" else CONDITIONS.get(name) or PARAMETERS[name]
     if name == "metadata":
         return {"name": name, "in": "query", "content": {"application/json": {"schema": schema}}}

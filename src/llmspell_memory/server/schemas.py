@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-_TEXT: Final[Schema] = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
+TEXT: Final[Schema] = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
 _MOMENT: Final[Schema] = {
     "type": "string",
     "format": "date-time",
@@ -17,11 +17,17 @@ _MOMENT: Final[Schema] = {
 }
 _FLAG: Final[Schema] = {"type": "boolean"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-_TEXTS: Final[Schema] = {"type": "array", "items": _TEXT}
+_TEXTS: Final[Schema] = {"type": "array", "items": TEXT}
 _PLAIN: Final = "^[^\\u0000]*$"
 _OBJECT: Final[Schema] = {"$ref": "#/components/schemas/Object"}
-_MODE: Final[Schema] = {"enum": ["semantic", "keyword", "hybrid"]}
-_DUPLICATE: Final[Schema] = {"enum": ["keep", "skip"], "description": "What becomes of what a session says again."}
+_MODE: Final[Schema] = {
+    "enum": ["semantic", "keyword", "hybrid"],
+    "description": "By meaning, by words, or by everything at once; hybrid unless given.",
+}
+_DUPLICATE: Final[Schema] = {
+    "enum": ["keep", "skip"],
+    "description": "What becomes of what its session says already: kept as well, the default, or skipped.",
+}
 
 
 def ref(name: str) -> Schema:
@@ -60,10 +66,10 @@ def given(**members: Schema) -> Schema:
 
 
 _ENTRY: Final[dict[str, Schema]] = {
-    "session_id": _TEXT,
-    "role": _TEXT,
-    "content": _TEXT,
-    "id": _TEXT,
+    "session_id": TEXT,
+    "role": TEXT,
+    "content": TEXT,
+    "id": TEXT,
     "namespace": ref("Namespace"),
     "timestamp": _MOMENT,
     "ingestion_time": _MOMENT,
@@ -91,6 +97,26 @@ _HNSW: Final[dict[str, Schema]] = {
     "seed": {"type": "integer", "minimum": 0},
     "dtype": {"enum": ["float32", "float16"]},
 }
+
+
+def described(description: str, schema: Schema) -> Schema:
+    """Return a schema that says what it is for, after whatever it says already."""
+    return {**schema, "description": " ".join(one for one in (description, schema.get("description")) if one)}
+
+
+_CONDITIONS: Final[dict[str, Schema]] = {
+    "session_id": described("Only entries of this session.", TEXT),
+    "role": described("Only entries with this role.", TEXT),
+    "since": described("Only what happened then or later.", _MOMENT),
+    "until": described("Only what happened before.", _MOMENT),
+    "known_by": described("Only what was learned by then.", _MOMENT),
+    "processed": described("Only entries marked processed, or only those not.", _FLAG),
+    "metadata": described("Only entries that have these keys with equal values.", _OBJECT),
+}
+_BELOW: Final = described("Whether entries below the namespace count, too; true unless given.", _FLAG)
+_EXPIRED: Final = "Only entries that have not expired (the default), only those that have, or either."
+_VECTORS: Final = described("Whether entries come with their vectors; false unless given.", _FLAG)
+_NEWEST: Final = described("The newest, in the order they happened; the oldest unless true.", _FLAG)
 
 
 def schemas(settings: ServerConfig, dimensions: int) -> dict[str, Schema]:
@@ -122,19 +148,13 @@ def schemas(settings: ServerConfig, dimensions: int) -> dict[str, Schema]:
         "Entry": record("id session_id role content namespace timestamp ingestion_time metadata processed", **_ENTRY),
         "Filter": {
             **record(
-                session_id=_TEXT,
-                role=_TEXT,
-                since=_MOMENT,
-                until=_MOMENT,
-                known_by=_MOMENT,
-                processed=_FLAG,
-                metadata=_OBJECT,
-                namespace=ref("Namespace"),
-                below=_FLAG,
-                expired={"enum": [True, False, "any"]},
-                ids=_TEXTS,
+                **_CONDITIONS,
+                namespace=described("Only entries of this namespace and below it.", ref("Namespace")),
+                below=_BELOW,
+                expired={"enum": [True, False, "any"], "description": _EXPIRED},
+                ids=described("Only entries with one of these ids.", _TEXTS),
             ),
-            "description": "Conditions, all of which an entry must meet; false for `expired` unless given.",
+            "description": "Conditions, all of which an entry must meet.",
         },
         "Ranking": record(
             half_life_seconds={"type": "number", "exclusiveMinimum": 0},
@@ -164,14 +184,14 @@ def schemas(settings: ServerConfig, dimensions: int) -> dict[str, Schema]:
             exact=_FLAG,
         ),
         "Session": given(
-            session_id=_TEXT,
+            session_id=TEXT,
             namespace=ref("Namespace"),
             entries=_COUNT,
             unprocessed=_COUNT,
             first=_MOMENT,
             last=_MOMENT,
         ),
-        "Identity": given(namespace=ref("Namespace"), id=_TEXT),
+        "Identity": given(namespace=ref("Namespace"), id=TEXT),
         "Space": given(**_SPACE),
         "Hnsw": record(**_HNSW),
         "Stats": {"type": "object", "required": ["entries", "sessions", "space", "index"]},
@@ -201,15 +221,29 @@ def entries_of(settings: ServerConfig) -> Schema:
 
 def bodies(settings: ServerConfig) -> dict[str, Schema]:
     """Return the schemas of requests by the names of their operations."""
-    k, where, sought = k_of(settings), ref("Filter"), {"query": _TEXT, "vector": ref("Vector")}
+    k, where = k_of(settings), ref("Filter")
+    sought = {"query": described("What is looked for, as a text; the server embeds it.", TEXT), "vector": ref("Vector")}
+    around = described("How many turns before and after each hit come with it; none unless given.", k)
+    parts = described("Whether to tell what each score is made of.", _FLAG)
     either = {"oneOf": [{"required": ["query"]}, {"required": ["vector"]}]}
-    asked: dict[str, Schema] = {**sought, "k": k, "where": where, "mode": _MODE, "ranking": ref("Ranking")}
+    asked: dict[str, Schema] = {
+        **sought,
+        "k": described("How many hits at most.", k),
+        "where": where,
+        "mode": _MODE,
+        "ranking": ref("Ranking"),
+    }
     conditions = record(where=where)
     expiring = record("expires_at", where=where, expires_at=_maybe(_MOMENT))
     return {
         "addEntries": record("entries", entries=entries_of(settings), on_duplicate=_DUPLICATE),
-        "search": record(**asked, around=k, parts=_FLAG, vectors=_FLAG) | either,
-        "context": record("budget_tokens", **asked, budget_tokens=_COUNT) | either,
+        "search": record(**asked, around=around, parts=parts, vectors=_VECTORS) | either,
+        "context": record(
+            "budget_tokens",
+            **asked,
+            budget_tokens=described("The most tokens that the text may count, a token for each byte.", _COUNT),
+        )
+        | either,
         "markProcessed": record("ids", ids=_TEXTS, namespace=ref("Namespace")),
         "setExpiry": expiring,
         "deleteEntries": record(where=where, everything=_FLAG),
@@ -222,8 +256,8 @@ def bodies(settings: ServerConfig) -> dict[str, Schema]:
         "backendChanges": record(
             "since", since={**_COUNT, "maximum": 2**63 - 1}, limit={**_COUNT, "minimum": 1, "maximum": settings.batch}
         ),
-        "backendReadNote": record("name", name=_TEXT),
-        "backendWriteNote": record("name", name=_TEXT, text={"type": "string", "pattern": _PLAIN}),
+        "backendReadNote": record("name", name=TEXT),
+        "backendWriteNote": record("name", name=TEXT, text={"type": "string", "pattern": _PLAIN}),
         "backendMarkProcessed": conditions,
         "backendSetExpiry": expiring,
         "backendDelete": conditions,
@@ -280,13 +314,13 @@ def answers() -> dict[str, Schema]:
         "backendSetExpiry": given(changed=_COUNT),
         "backendDelete": deleted,
         "backendForget": given(
-            erased=listed(given(namespace=ref("Namespace"), id=_TEXT, session_id=_TEXT, content=_TEXT))
+            erased=listed(given(namespace=ref("Namespace"), id=TEXT, session_id=TEXT, content=TEXT))
         ),
         "backendCount": given(count=_COUNT),
         "backendSessions": sessions,
         "backendConfigure": record(),
         "backendStats": ref("Stats"),
-        "caller": given(writes=_FLAG, whole=_FLAG, key=_TEXT, limits={"type": "object"}),
+        "caller": given(writes=_FLAG, whole=_FLAG, key=TEXT, limits={"type": "object"}),
         "map": given(points=listed(_POINT), entries=_COUNT, kept={"type": "number"}),
         "measureCurve": {"type": "object", "required": ["points", "chosen", "hnsw", "verdict"]},
         "setEfSearch": given(hnsw=_maybe(ref("Hnsw"))),
@@ -296,24 +330,18 @@ def answers() -> dict[str, Schema]:
 
 
 CONDITIONS: Final[dict[str, Schema]] = {
-    "session_id": _TEXT,
-    "role": _TEXT,
-    "since": _MOMENT,
-    "until": _MOMENT,
-    "known_by": _MOMENT,
-    "processed": _FLAG,
-    "metadata": _OBJECT,
-    "namespace": _TEXTS,
-    "below": _FLAG,
-    "expired": {"enum": ["true", "false", "any"]},
-    "id": _TEXTS,
+    **_CONDITIONS,
+    "namespace": described("Only entries of this namespace and below it: its segments, the general one first.", _TEXTS),
+    "below": _BELOW,
+    "expired": {"enum": ["true", "false", "any"], "description": _EXPIRED},
+    "id": described("Only entries with one of these ids.", _TEXTS),
 }
 """Parameters of a query that make a filter; `namespace` once for each segment, `id` once for each."""
 
 PARAMETERS: Final[dict[str, Schema]] = {
-    "newest": _FLAG,
-    "vectors": _FLAG,
-    "reembed": _FLAG,
+    "newest": _NEWEST,
+    "vectors": _VECTORS,
+    "reembed": described("Whether to drop the vectors in the file and embed its texts anew.", _FLAG),
     "on_duplicate": _DUPLICATE,
 }
 """Further parameters of queries."""
