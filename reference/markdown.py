@@ -1,4 +1,4 @@
-"""Markdown that shows a text as it is: nothing in help texts and descriptions is read as markup, but for `code`.
+"""Markdown that shows a text as it is: nothing in help texts and descriptions is read as markup, but for `code`."""
 
 from __future__ import annotations
 

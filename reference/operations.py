@@ -31,14 +31,13 @@ def operations_page() -> str:
     return document(
         *(_tag(tag, described) for tag in described["tags"] if tag["name"] != _VERBS),
         heading(2, "Errors", "errors"),
-        definitions((f"{code(status)} {{: #error-{status} }}", told) for status, told in sorted(_errors(described))),
+        definitions((f"{code(status)} {{: #error-{status} }}", prose(told)) for status, told in sorted(_errors(described))),
     )
 
 
 def verbs_page() -> str:
     """Return the verbs of a backend."""
-    described = _described()
-    return document(*(_tag(tag, described) for tag in described["tags"] if tag["name"] == _VERBS))
+    return document(*(_operation(2, *one) for one in operations(_described()) if _VERBS in one[2]["tags"]))
 
 
 def schemas_page() -> str:
@@ -75,15 +74,15 @@ def _tag(tag: dict[str, str], described: dict[str, Any]) -> str:
     return document(
         heading(2, tag["name"].capitalize(), f"tag-{tag['name']}"),
         prose(tag["description"]),
-        *(_operation(*one) for one in of_it),
+        *(_operation(3, *one) for one in of_it),
     )
 
 
-def _operation(method: str, path: str, told: dict[str, Any]) -> str:
+def _operation(level: int, method: str, path: str, told: dict[str, Any]) -> str:
     answers = {status: one for status, one in told["responses"].items() if status.startswith("2")}
     errors = [status for status in told["responses"] if status not in answers]
     return document(
-        heading(3, code(f"{method} {path}"), told["operationId"]),
+        heading(level, code(f"{method} {path}"), told["operationId"]),
         f"{prose(told['summary'])}.",
         f"{_RIGHTS[_roles(told)]}. OperationId {code(told['operationId'])}.",
         "**Parameters**" if "parameters" in told else "",
