@@ -31,7 +31,7 @@ def operations_page() -> str:
     return document(
         *(_tag(tag, described) for tag in described["tags"] if tag["name"] != _VERBS),
         heading(2, "Errors", "errors"),
-        definitions((f"{code(status)} {{: #error-{status} }}", prose(told)) for status, told in sorted(_errors(described))),
+        definitions((f"{code(one)} {{: #error-{one} }}", prose(told)) for one, told in sorted(_errors(described))),
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
 import io
 import json
 import os
@@ -222,11 +223,12 @@ def test_measurements_stand_between_their_markers() -> None:
 
 
 class TestCommandLine:
-    """`cli.md` against the program itself. That all options are told is the matter of `commands.md`, tested in site/."""
+    """`cli.md` against the program itself. That every option is told is up to `commands.md`, and tested in site/."""
 
     PAGE = ROOT / "docs" / "cli.md"
 
     @staticmethod
+    @functools.cache
     def help_of(*command: str) -> str:
         program = Path(sys.executable).with_name("llmspell-memory")
         return subprocess.run(

@@ -96,6 +96,23 @@ def test_a_reading_key_changes_nothing(place: Place) -> None:
     ]
 
 
+@pytest.mark.parametrize(("key", "rights"), [("read", {"read", "whole"}), ("alice", {"read", "write"})])
+def test_the_description_tells_what_a_key_must_be_allowed(place: Place, key: str, rights: set[str]) -> None:
+    """A key is refused by the operations, and by no others, that name a right which it does not have."""
+    with place.http() as http:
+        document = http.get("/openapi.json").json()
+    needed, refused = {}, []
+    with place.http(key) as http:
+        for path, methods in document["paths"].items():
+            for method, told in methods.items():
+                needed[told["operationId"]] = {one for key in told["security"] for one in key["key"]}
+                if http.request(method, path.replace("{id}", "x"), json={}).status_code == 403:
+                    refused.append(told["operationId"])
+    assert set().union(*needed.values()) == {"read", "write", "whole"}
+    assert sorted(refused) == sorted(name for name, names in needed.items() if names - rights)
+    assert refused
+
+
 def test_two_namespaces_never_meet(place: Place) -> None:
     """Each sees its own as the root, with the same id and session; neither can name the other's, or the store's."""
     for key in ("alice", "bob"):
