@@ -26,6 +26,7 @@ def page() -> str:
         _described(group, context, "options"),
         *(_command(one, context) for one in group.commands.values()),
         heading(2, "Environment variables", "environment"),
+        "Each with the commands whose help tells of it.",
         _variables(group),
     )
 
