@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp import Client
@@ -121,6 +121,42 @@ def test_a_schema_without_words_is_an_error(schema: dict[str, object]) -> None:
     """A keyword that the page would leave out ends the build."""
     with pytest.raises(ValueError, match="no words"):
         Teller(lambda reference: reference).told(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "number, above 0 to 1."),
+        ({"type": "integer", "minimum": 0, "maximum": 1_000}, "integer, from 0 to 1,000."),
+        ({"type": "integer", "default": 5, "description": "Most."}, "integer, 5 unless given. Most."),
+        ({"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}, "string, not empty, without NUL."),
+        ({"type": "string", "maxLength": 9, "pattern": "x+"}, "string, 0 to 9 characters, matching x+."),
+        ({"type": "string", "format": "date-time"}, "string, date and time."),
+        ({"type": ["null", "number"]}, "null or number."),
+        ({"enum": ["a", True]}, "&quot;a&quot; or true."),
+        ({"type": "array", "items": {"$ref": "X"}, "minItems": 2, "maxItems": 2}, "array of 2: <X>."),
+        ({"type": "string", "minLength": 2}, "string, at least 2 characters."),
+        ({"type": "array", "items": {"type": "null"}, "minItems": 1}, "array of null, at least 1 of them."),
+        ({"type": "array", "items": {"type": "string"}, "maxItems": 1_000}, "array of string, at most 1,000 of them."),
+        ({"oneOf": [{"type": "integer", "minimum": 1}, {"const": None}, {"type": "string"}]}, "integer, from 1; null or string."),
+        ({"type": "object", "additionalProperties": {"$ref": "X"}}, "object with values that are each <X>."),
+        ({"type": "object", "required": ["a", "b"]}, "object with a and b and more."),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, "object without members."),
+    ],
+)  # fmt: skip
+def test_schemas_have_words(schema: dict[str, Any], words: str) -> None:
+    """What a schema allows is told so that it can be read in one way alone."""
+    told = Teller(lambda reference: f"<{reference}>").told(schema)
+    assert re.sub("</?code>", "", told) == words
+
+
+def test_a_member_is_required_or_may_be_null() -> None:
+    """The null that stands for an absent member is left out, and the null of one that must be there is not."""
+    null = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    told = Teller(str).told({"type": "object", "properties": {"a": null, "b": null}, "required": ["b"]})
+    assert told == (
+        "object, which may have more.\n\n<code>a</code>\n:   string.\n\n<code>b</code> *required*\n:   string or null."
+    )
 
 
 @pytest.mark.parametrize(
