@@ -22,12 +22,12 @@ def page() -> str:
     group: Any = typer.main.get_command(app)
     context = group.context_class(group, info_name=PROGRAM)
     return document(
-        heading(2, "Before the command", "options"),
+        heading(2, "For all commands", "options"),
         _described(group, context, "options"),
         *(_command(one, context) for one in group.commands.values()),
         heading(2, "Environment variables", "environment"),
         "Each with the commands whose help tells of it.",
-        _variables(group),
+        _variables(group, context),
     )
 
 
@@ -42,7 +42,7 @@ def _command(command: Any, above: Any) -> str:
 
 def _described(command: Any, context: Any, anchor: str) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    parameters = [one for one in command.get_params(context) if "--help" not in one.opts]
+    parameters = [one for one in _seen(command, context) if "--help" not in one.opts]
     arguments = [_parameter(one, context, anchor) for one in parameters if one.param_type_name == "argument"]
     options = [_parameter(one, context, anchor) for one in parameters if one.param_type_name == "option"]
     return document(
@@ -53,6 +53,11 @@ def _described(command: Any, context: Any, anchor: str) -> str:
         "**Options**" if options else "",
         definitions(options),
     )
+
+
+def _seen(command: Any, context: Any) -> list[Any]:
+    """Return the parameters that `--help` shows; those of the store may stand behind a command, where it hides them."""
+    return [one for one in command.get_params(context) if one.get_help_record(context)]
 
 
 def _help(command: Any) -> str:
@@ -83,11 +88,11 @@ def _long(parameter: Any) -> str:
     return named if named.startswith("-") else f"-{named}"
 
 
-def _variables(group: Any) -> str:
+def _variables(group: Any, context: Any) -> str:
     """Return the environment variables that options and help texts name, and where they do."""
     named: dict[str, list[str]] = {}
     for link, command in ((f"[{code(PROGRAM)}](#options)", group), *_links(group)):
-        texts = [_help(command), *(f"{one.help or ''} {one.envvar or ''}" for one in command.params)]
+        texts = [_help(command), *(f"{one.help or ''} {one.envvar or ''}" for one in _seen(command, context))]
         for variable in sorted(set(VARIABLE.findall(" ".join(texts)))):
             named.setdefault(variable, []).append(link)
     return definitions((code(name), ", ".join(links)) for name, links in sorted(named.items()))

@@ -138,7 +138,7 @@ def test_a_schema_without_words_is_an_error(schema: dict[str, object]) -> None:
         ({"type": "string", "minLength": 2}, "string, at least 2 characters."),
         ({"type": "array", "items": {"type": "null"}, "minItems": 1}, "array of null, at least 1 of them."),
         ({"type": "array", "items": {"type": "string"}, "maxItems": 1_000}, "array of string, at most 1,000 of them."),
-        ({"oneOf": [{"type": "integer", "minimum": 1}, {"const": None}, {"type": "string"}]}, "integer, from 1; null or string."),
+        ({"oneOf": [{"type": "integer", "minimum": 1}, {"const": 0}, {"$ref": "X"}]}, "integer, from 1; 0 or <X>."),
         ({"type": "object", "additionalProperties": {"$ref": "X"}}, "object with values that are each <X>."),
         ({"type": "object", "required": ["a", "b"]}, "object with a and b and more."),
         ({"type": "object", "properties": {}, "additionalProperties": False}, "object without members."),
