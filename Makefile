@@ -9,7 +9,7 @@ WORKERS ?= 3
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search test-torch wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search test-torch test-crewai wheel clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-first-search measure how long a newcomer waits for a first search, each way there is"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
+	@echo "make test-crewai set up another with CrewAI (1 GB) and test the adapter for it"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -122,19 +123,30 @@ bench-server: $(STAMPS)/dev
 bench-capacity: $(STAMPS)/dev
 	$(BIN)/python benchmarks/capacity.py $(if $(DATA),--data $(DATA)) $(if $(MEASURED),--write-docs)
 
-# torch takes some GB, so what needs it has an environment of its own. The native module is not compiled anew for it.
-test-torch: $(STAMPS)/core
-	$(BIN)/python -m venv $(VENV)-torch
-	$(VENV)-torch/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+# Environments of their own: torch takes some GB, and CrewAI wants another openai than the OpenAI Agents SDK does. The
+# native module is not compiled anew for them, and of Python modules only those are compiled that are imported.
+build/wheel/built: $(STAMPS)/core
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
-	$(VENV)-torch/bin/python -m pip install --quiet --constraint tests/optional/constraints.txt \
-		"$$(ls build/wheel/*.whl)[sentence-transformers]" --group runner --group torch
-	$(VENV)-torch/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
-	HF_HUB_OFFLINE=1 $(VENV)-torch/bin/python -m pytest tests/optional
+	@touch $@
+
+define environment
+	$(BIN)/python -m venv $(VENV)-$(1)
+	$(VENV)-$(1)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-$(1)/bin/python -m pip install --quiet --no-compile "$$(ls build/wheel/*.whl)[$(2)]" --group runner $(3)
+	$(VENV)-$(1)/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
+endef
+
+test-torch: build/wheel/built
+	$(call environment,torch,sentence-transformers,--group torch --constraint tests/optional/torch/constraints.txt)
+	HF_HUB_OFFLINE=1 $(VENV)-torch/bin/python -m pytest tests/optional/torch
+
+test-crewai: build/wheel/built
+	$(call environment,crewai,crewai)
+	$(VENV)-crewai/bin/python -m pytest tests/optional/crewai
 
 wheel: $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf build dist site $(VENV) $(VENV)-torch .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site $(VENV) $(VENV)-torch $(VENV)-crewai .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ _PACKAGES: Final = {
     "agents": "openai-agents",
     "llama_index": "llama-index-core",
     "google": "google-adk",
+    "crewai": "crewai",
 }
 """What is installed, by what is imported."""
 
