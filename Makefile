@@ -125,6 +125,8 @@ bench-capacity: $(STAMPS)/dev
 
 # Environments of their own: torch takes some GB, and CrewAI wants another openai than the OpenAI Agents SDK does. The
 # native module is not compiled anew for them, and of Python modules only those are compiled that are imported.
+comma := ,
+
 build/wheel/built: $(STAMPS)/core
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -142,7 +144,7 @@ test-torch: build/wheel/built
 	HF_HUB_OFFLINE=1 $(VENV)-torch/bin/python -m pytest tests/optional/torch
 
 test-crewai: build/wheel/built
-	$(call environment,crewai,crewai)
+	$(call environment,crewai,crewai$(comma)local)
 	$(VENV)-crewai/bin/python -m pytest tests/optional/crewai
 
 wheel: $(BIN)/python

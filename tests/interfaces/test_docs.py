@@ -12,19 +12,14 @@ run, but every make target it names must exist.
 
 from __future__ import annotations
 
-import contextlib
-import doctest
 import functools
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,11 +28,14 @@ import llmspell_memory.client
 import llmspell_memory.embeddings
 import llmspell_memory.server
 import llmspell_memory.testing
+from tests.fences import FENCE, ROOT, Reader, fences, name_of
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 NOT_RUN = {"cli.md": 2, "embeddings.md": 1, "mcp.md": 4, "scaling.md": 2, "server.md": 1}
 """Fences marked "not run", by page; one more is a decision."""
+
+ELSEWHERE = {"crewai.md": "llmspell_memory.adapters.crewai"}
+"""Pages that are run by `make test-crewai`, as CrewAI is not installed here, each with the module that it is about."""
 
 MEASURED = {"README.md", "migration.md"}
 COMMANDS = (
@@ -46,99 +44,12 @@ COMMANDS = (
     *("serve", "keys", "mcp", "chat", "doctor"),
 )
 
-_FENCE = re.compile(
-    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
-)
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-_OURS = re.compile(r"^(?:.*\| )?llmspell-memory ", re.MULTILINE)
 _TARGET = re.compile(r"^\s*make ([\w-]+)|`make ([\w-]+)`", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """A fenced block: its language, its code, the line it starts on, and what is said about it."""
-
-    language: str
-    code: str
-    line: int
-    mark: str
-
-    @property
-    def reason(self) -> str | None:
-        """Why it is not run; None where it is."""
-        return self.mark.removeprefix("not run:").strip() if self.mark.startswith("not run") else None
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is a shell fence about the command line, not about the checkout."""
-        return self.language == "sh" and _OURS.search(self.code) is not None
-
-
-def fences(page: Path) -> list[Fence]:
-    text = page.read_text(encoding="utf-8")
-    return [
-        Fence(found["language"], found["code"], text.count("\n", 0, found.start("code")) + 1, found["mark"] or "")
-        for found in _FENCE.finditer(text)
-    ]
-
-
-def name_of(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-class Reader:
-    """Runs a page's fences one after the other, as a reader would.
-
-    Args:
-        page: the page, for messages.
-        folder: where files go.
-    """
-
-    def __init__(self, page: Path, folder: Path) -> None:
-        self._page = page
-        self._folder = folder
-        self._namespace: dict[str, Any] = {"__name__": "__docs__"}
-        self._printed = ""
-
-    def read(self, fence: Fence) -> None:
-        if fence.mark == "output":
-            assert_printed(fence.code, self._printed, where=f"{name_of(self._page)}:{fence.line}")
-        elif fence.reason is None and fence.language == "python":
-            self._printed = self._python(fence)
-        elif fence.reason is None and fence.is_ours:
-            self._printed = self._shell(fence)
-
-    def _python(self, fence: Fence) -> str:
-        padded = "\n" * (fence.line - 1) + fence.code  # so that a traceback names the page's own line
-        code = compile(padded, str(self._page), "exec", dont_inherit=True)
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(code, self._namespace)  # noqa: S102 (it is our own documentation)
-        return printed.getvalue()
-
-    def _shell(self, fence: Fence) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            ["sh", "-eu", "-c", fence.code],
-            cwd=self._folder,
-            env={"PATH": path, "HOME": str(self._folder), "COLUMNS": "120", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{name_of(self._page)}:{fence.line}\n{fence.code}\n{done.stdout}"
-        return done.stdout
-
-
-def assert_printed(expected: str, printed: str, *, where: str) -> None:
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    same = doctest.OutputChecker().check_output(expected, printed, flags)
-    assert same, f"{where}: the page shows\n{expected}\nbut what ran printed\n{printed}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=name_of)
 def test_what_a_page_shows_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Snippets and commands run without an error, and print what the page says they print."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
@@ -210,6 +121,8 @@ def test_the_reference_names_all_that_is_public() -> None:
             assert {f"{module.__name__}.{name}", f"llmspell_memory.{name}"} & shown, f"{module.__name__}.{name}"
     for full in shown:
         owner, _, name = full.rpartition(".")
+        if owner in ELSEWHERE.values():
+            continue
         __import__(owner)
         assert hasattr(sys.modules[owner], name), full
 
@@ -258,7 +171,7 @@ class TestCommandLine:
     def test_what_is_named_exists(self, command: str) -> None:
         """Options that a command's section names are its own or stand before it; the conditions, if it says so, too."""
         section, offered = self.section(f"### `{command}`"), set(_OPTION.findall(self.help_of(command)))
-        itself = set(_OPTION.findall(_FENCE.sub("", section)))  # an example may use other commands, too
+        itself = set(_OPTION.findall(FENCE.sub("", section)))  # an example may use other commands, too
         assert itself <= offered | set(_OPTION.findall(self.help_of()))
         conditions = set(_OPTION.findall(self.section("## Conditions")))
         assert len(conditions) == 8

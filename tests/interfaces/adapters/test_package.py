@@ -91,6 +91,7 @@ def test_what_is_public() -> None:
         ("llama_index", ["llama_index", "llama_index.core"]),
         ("google_adk", ["google.adk"]),
         ("google_adk", ["google"]),
+        ("crewai", ["crewai"]),
     ],
 )
 def test_a_missing_framework_names_its_cure(adapter: str, absent: list[str]) -> None:

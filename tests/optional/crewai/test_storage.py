@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types.space import Metric
 
-pytestmark = pytest.mark.filterwarnings("default")  # what CrewAI warns of is not ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # what CrewAI warns of is not ours
 
 DAY = timedelta(days=1)
 NOON = datetime(2025, 3, 1, 12)  # noqa: DTZ001 (CrewAI's own moments are naive)
@@ -170,25 +170,28 @@ def test_filters_come_before_the_best(storage: EpisodicStorage) -> None:
     near = [record("my dog is called Ada", "/near", categories=["no"], metadata={"n": n}) for n in range(200)]
     far = record("the ferry", "/far", categories=["yes", "also"], metadata={"deep": {"a": [1]}, "t": "x" * 500})
     saved(storage, *near, far)
-    for options in (
+    passing: list[dict[str, Any]] = [
         {"scope_prefix": "/far"},
         {"categories": ["yes"]},
         {"categories": ["none", "also", "also"]},
         {"metadata_filter": {"deep": {"a": [1.0]}}},
         {"metadata_filter": {"t": "x" * 500, "n": None}},
         {"scope_prefix": "/far", "categories": ["yes"], "metadata_filter": {"deep": {"a": [1]}, "none": None}},
-    ):
+    ]
+    for options in passing:
         assert found(storage, "my dog is called Ada", limit=3, **options) == ["the ferry"], options
-    for options in (
+    nothing: list[dict[str, Any]] = [
         {"scope_prefix": "/near", "categories": ["yes"]},
         {"categories": ["no"], "metadata_filter": {"n": 200}},
         {"metadata_filter": {"deep": {"a": [2]}}},
         {"metadata_filter": {"n": True}},
         {"categories": ["n"]},
-    ):
+    ]
+    for options in nothing:
         assert found(storage, "my dog is called Ada", limit=3, **options) == [], options
-    for empty in ({"categories": []}, {"metadata_filter": {}}, {"scope_prefix": ""}):
-        assert found(storage, "my dog is called Ada", limit=1, **empty) == ["my dog is called Ada"]
+    everything: list[dict[str, Any]] = [{"categories": []}, {"metadata_filter": {}}, {"scope_prefix": ""}]
+    for options in everything:
+        assert found(storage, "my dog is called Ada", limit=1, **options) == ["my dog is called Ada"]
 
 
 def test_the_best_of_several_categories(storage: EpisodicStorage) -> None:
@@ -263,8 +266,7 @@ def test_conditions_of_a_deletion_hold_together(storage: EpisodicStorage) -> Non
         ]  # fmt: skip
         return dict(zip(contents(records), saved(storage, *records), strict=True))
 
-    ids = filled()
-    for options, gone in (
+    cases: list[tuple[dict[str, Any], set[str] | None]] = [
         ({"scope_prefix": "/a", "older_than": NOON + DAY}, {"a x 0", "a y 0"}),
         ({"scope_prefix": "/a", "categories": ["x"], "older_than": NOON + DAY}, {"a x 0"}),
         ({"scope_prefix": "/a", "record_ids": ["a x 0", "b x 0"]}, {"a x 0"}),
@@ -276,9 +278,12 @@ def test_conditions_of_a_deletion_hold_together(storage: EpisodicStorage) -> Non
         ({"older_than": (NOON + DAY).replace(tzinfo=UTC), "record_ids": ["a x 1", "a x 0"]}, {"a x 0"}),
         ({"record_ids": []}, set()),
         ({"scope_prefix": "/none"}, set()),
-        ({}, set(ids)),
-    ):  # fmt: skip
-        ids, arguments = filled(), dict(options)
+        ({}, None),
+    ]  # fmt: skip
+    for options, named in cases:
+        ids = filled()
+        gone = set(ids) if named is None else named
+        arguments = dict(options)
         if "record_ids" in arguments:
             arguments["record_ids"] = [ids[name] for name in options["record_ids"]]
         assert storage.delete(**arguments) == len(gone), options
