@@ -143,8 +143,10 @@ test-torch: build/wheel/built
 	$(call environment,torch,sentence-transformers,--group torch --constraint tests/optional/torch/constraints.txt)
 	HF_HUB_OFFLINE=1 $(VENV)-torch/bin/python -m pytest tests/optional/torch
 
-test-crewai: build/wheel/built
+test-crewai: build/wheel/built $(STAMPS)/dev
 	$(call environment,crewai,crewai$(comma)local)
+	$(BIN)/mypy --python-executable $(VENV)-crewai/bin/python --cache-dir .mypy_cache/crewai --follow-imports silent \
+		src/llmspell_memory/adapters/crewai tests/optional/crewai
 	$(VENV)-crewai/bin/python -m pytest tests/optional/crewai
 
 wheel: $(BIN)/python

@@ -57,7 +57,7 @@ class Corrected(LanceDBStorage):
         """Of scopes the same."""
         return self.matching(scope_prefix)[offset:][:limit]
 
-    def delete(self, scope_prefix: str | None = None, **conditions: Any) -> int:
+    def delete(self, scope_prefix: str | None = None, **conditions: Any) -> int:  # type: ignore[override]  # the same
         """Ids make all else forgotten, or are forgotten; with a scope goes the root; an empty list of ids is all."""
         ids, before, categories = (conditions.get(name) for name in ("record_ids", "older_than", "categories"))
         values = conditions.get("metadata_filter") or {}

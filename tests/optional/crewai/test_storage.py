@@ -49,7 +49,8 @@ def found(storage: EpisodicStorage, text: str, **options: Any) -> list[str]:
 
 def test_it_is_what_crewai_asks_for(storage: EpisodicStorage) -> None:
     """Every method of CrewAI's protocol is there, with its arguments, and their defaults."""
-    assert isinstance(storage, StorageBackend)
+    backend: StorageBackend = storage  # to a checker of types, too
+    assert isinstance(backend, StorageBackend)
     methods = [name for name, one in vars(StorageBackend).items() if inspect.isfunction(one) and name[0] != "_"]
     assert len(methods) >= 14
     for name in methods:
