@@ -1,5 +1,7 @@
 """CrewAI without its telemetry, its tracing and a network, and stores over exact search and over HNSW in a file."""
 
+# ruff: noqa: E402 (CrewAI reads its environment when it is imported)
+
 from __future__ import annotations
 
 import os
@@ -14,10 +16,11 @@ import pytest
 os.environ["CREWAI_DISABLE_TELEMETRY"] = os.environ["OTEL_SDK_DISABLED"] = "true"
 os.environ["CREWAI_TRACING_ENABLED"] = "false"
 os.environ["CREWAI_DISABLE_VERSION_CHECK"] = "true"
-os.environ["XDG_DATA_HOME"] = os.environ["HOME"] = tempfile.mkdtemp(prefix="crewai-")
+_home = tempfile.TemporaryDirectory(prefix="crewai-", ignore_cleanup_errors=True)
+os.environ["XDG_DATA_HOME"] = os.environ["HOME"] = _home.name
 
 with warnings.catch_warnings():  # what CrewAI warns of when it is imported is not ours
-    warnings.simplefilter("default")
+    warnings.simplefilter("ignore")
     import crewai.memory  # noqa: F401 (imported once, here)
 
 from llmspell_memory import DefaultMemoryManager, EmbeddingService, EpisodicBackendType, MemoryConfig
