@@ -291,6 +291,15 @@ def test_conditions_of_a_deletion_hold_together(storage: EpisodicStorage) -> Non
         assert set(contents(storage.list_records())) == set(ids) - gone, options
 
 
+def test_ids_that_a_model_invents_are_unknown(storage: EpisodicStorage) -> None:
+    """Such an id is no record's, whatever it is, and is in the way of no other."""
+    (name,) = saved(storage, record("dog"))
+    for odd in ("", "unknown", "\0", "\ud83d", "x" * 9999):
+        assert storage.get_record(odd) is None
+        assert storage.delete(record_ids=[odd]) == 0
+    assert storage.delete(record_ids=["", "\0", name]) == 1
+
+
 def test_an_update_replaces_under_its_id(storage: EpisodicStorage) -> None:
     """Text, scope, categories and values are the new ones alone, also for what is looked for by them."""
     (name,) = saved(storage, record("old dog", "/a", categories=["x"], metadata={"k": 1}, created_at=NOON))

@@ -46,6 +46,11 @@ def within(every: Filter, scope: str | None) -> Filter:
     return every if path == "/" else replace(every, metadata={WITHIN + path: True})
 
 
+def possible(ids: Iterable[str]) -> frozenset[str]:
+    """Return the ids without those that no record can have: models invent some, and an unknown id is no error."""
+    return frozenset(one for one in ids if one and "\0" not in one and one.encode(errors="replace").decode() == one)
+
+
 def condition(
     every: Filter,
     *,
@@ -66,7 +71,7 @@ def condition(
     where = replace(
         where,
         metadata={**where.metadata, **pushed},
-        ids=None if ids is None else frozenset(ids),
+        ids=None if ids is None else possible(ids),
         until=None if older_than is None else in_utc(older_than),
     )
     wanted = list(dict.fromkeys(categories or ()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from crewai.memory.types import ScopeInfo
 
 from llmspell_memory.adapters.awaiting import embed_ahead, finished
-from llmspell_memory.adapters.crewai.conditions import Condition, condition, within
+from llmspell_memory.adapters.crewai.conditions import Condition, condition, possible, within
 from llmspell_memory.adapters.crewai.records import ROLE, categories_of, entry_of, record_of
 from llmspell_memory.adapters.crewai.scopes import children_of, path_of
 from llmspell_memory.adapters.finding import best
@@ -203,7 +203,7 @@ class EpisodicStorage:
 
     def get_record(self, record_id: str) -> MemoryRecord | None:
         """Return a record by its id, None where there is none."""
-        found = next(self._memory.scan(replace(self._every, ids=frozenset([record_id]))), None)
+        found = next(self._memory.scan(replace(self._every, ids=possible([record_id]))), None)
         return None if found is None else record_of(found)
 
     def list_records(self, scope_prefix: str | None = None, limit: int = 200, offset: int = 0) -> list[MemoryRecord]:
