@@ -9,7 +9,7 @@ WORKERS ?= 3
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search test-torch test-crewai wheel clean
+.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search test-torch test-crewai api dist test-dist clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -23,6 +23,8 @@ help:
 	@echo "make bench-http measure a served memory under load, for a minute"
 	@echo "make bench-first-search measure how long a newcomer waits for a first search, each way there is"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
+	@echo "make dist       build the sdist, and a wheel from it, into dist/"
+	@echo "make test-dist  build both in environments of their own, check them, install and use the wheel without a compiler"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
 	@echo "make test-crewai set up another with CrewAI (1 GB) and test the adapter for it"
 
@@ -33,7 +35,7 @@ $(BIN)/python:
 # The build's own requirements stand in the environment, so that a changed source is compiled alone and not anew.
 $(STAMPS)/core: $(BIN)/python $(SOURCES)
 	@mkdir -p $(STAMPS)
-	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.20" ninja
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11.1" "nanobind>=2.4" "numpy>=2.0" "cmake>=3.26" ninja
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cli,local,openai,ollama,plot,dates,postgres,milvus,server,client]"
 	@touch $@
 
@@ -58,6 +60,12 @@ lint: $(STAMPS)/dev
 
 types: $(STAMPS)/dev
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise --ignore-disjoint-bases --allowlist tools/stubtest.txt \
+		llmspell_memory._core llmspell_memory._pages
+
+# The list of what is public, after a change of it that is meant.
+api: $(STAMPS)/dev
+	$(BIN)/python tools/public_api.py --write
 
 docs: $(STAMPS)/dev
 	$(BIN)/mkdocs build --strict --quiet
@@ -149,8 +157,17 @@ test-crewai: build/wheel/built $(STAMPS)/dev
 		src/llmspell_memory/adapters/crewai tests/optional/crewai
 	$(VENV)-crewai/bin/python -m pytest tests/optional/crewai
 
-wheel: $(BIN)/python
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+$(STAMPS)/dist: $(STAMPS)/dev
+	$(BIN)/python -m pip install --quiet --group dist
+	@touch $@
+
+# The wheel is built from the sdist, so that what is published can be built from what is published.
+dist: $(STAMPS)/dist
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+test-dist: $(STAMPS)/dist
+	$(BIN)/python -m pytest tests/packaging
 
 clean:
 	rm -rf build dist site $(VENV) $(VENV)-torch $(VENV)-crewai .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -93,7 +93,7 @@ inline std::filesystem::path path_of(nb::handle path) {
     PyObject *bytes = nullptr;
     if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
     const nb::object owner = nb::steal(bytes);
-    return {PyBytes_AS_STRING(bytes)};
+    return {PyBytes_AsString(bytes)};
 }
 
 inline std::string_view text_of(nb::handle object) {

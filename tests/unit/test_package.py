@@ -1,4 +1,4 @@
-"""The package as a whole: its floors, its public names, and what importing it does not do."""
+"""The package as a whole: its floors, and what importing it does not do."""
 
 from __future__ import annotations
 
@@ -111,58 +111,6 @@ def test_only_the_top_floor_reads_the_environment() -> None:
     for path in ROOT.rglob("*.py"):
         if path.relative_to(ROOT).parts[0] not in ("cli", "testing"):
             assert not re.search(r"\benviron\b|\bgetenv\b", path.read_text(encoding="utf-8")), path
-
-
-def test_public_names_are_listed_and_there() -> None:
-    """`__all__` is what the package offers: every name resolves, and this list changes only on purpose."""
-    assert sorted(llmspell_memory.__all__) == [
-        "AsyncMemoryManager",
-        "ClosedError",
-        "ConfigError",
-        "Consolidation",
-        "Consolidator",
-        "Context",
-        "CorruptDataError",
-        "DefaultMemoryManager",
-        "DimensionError",
-        "EmbeddingError",
-        "EmbeddingProvider",
-        "EmbeddingService",
-        "EmbeddingSpace",
-        "EpisodicBackend",
-        "EpisodicBackendType",
-        "EpisodicEntry",
-        "EpisodicError",
-        "EpisodicMemory",
-        "Filter",
-        "ForgetReceipt",
-        "HNSWConfig",
-        "Hit",
-        "InputError",
-        "KeywordConfig",
-        "MemoryConfig",
-        "MemoryStats",
-        "MissingDependencyError",
-        "NotFoundError",
-        "NotReadyError",
-        "Ranking",
-        "Reranker",
-        "RetentionRule",
-        "SchemaError",
-        "SessionSummary",
-        "SpaceChangedError",
-        "StorageError",
-        "SweepReport",
-        "UnavailableError",
-        "VectorIndex",
-        "Watch",
-        "new_id",
-    ]
-    for name in llmspell_memory.__all__:
-        assert getattr(llmspell_memory, name).__doc__, name
-    for name in ("embeddings", "index", "backends", "retrieval", "testing", "server", "mcp", "client"):
-        module = __import__(f"llmspell_memory.{name}", fromlist=["__all__"])
-        assert all(hasattr(module, one) for one in module.__all__)
 
 
 PROBE = """

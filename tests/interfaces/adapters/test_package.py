@@ -1,4 +1,4 @@
-"""What the adapters offer, what importing them does not do, and what they say where a framework is missing."""
+"""What importing the adapters does not do, and what they say where a framework is missing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import llmspell_memory.adapters.google_adk
-import llmspell_memory.adapters.langchain
-import llmspell_memory.adapters.langgraph
-import llmspell_memory.adapters.llama_index
-import llmspell_memory.adapters.mem0
-import llmspell_memory.adapters.openai_agents
 from llmspell_memory.adapters.missing import missing
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -27,12 +21,10 @@ except ImportError as error:
 """
 ALONE = """
 import sys
-import llmspell_memory.adapters.langchain
 sys.exit(str(found) if (found := {"langgraph", "langchain", "openai", "agents", "torch"} & set(sys.modules)) else 0)
 """
 NOTHING = """
 import sys
-import llmspell_memory.adapters.mem0
 sys.exit(str(found) if (found := {"mem0", "pydantic", "openai", "langchain_core"} & set(sys.modules)) else 0)
 """
 OPENED = """
@@ -55,30 +47,6 @@ def run(script: str, *arguments: str) -> str:
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_what_is_public() -> None:
-    """These names are the interface; adding or removing one is a decision."""
-    assert llmspell_memory.adapters.langgraph.__all__ == ["EpisodicStore", "LangChainEmbeddings", "embedding_service"]
-    assert llmspell_memory.adapters.langchain.__all__ == [
-        "EpisodicRetriever", "EpisodicVectorStore", "LangChainEmbeddings", "embedding_service",
-    ]  # fmt: skip
-    assert llmspell_memory.adapters.openai_agents.__all__ == ["EpisodicSession", "search_tool"]
-    assert llmspell_memory.adapters.mem0.__all__ == ["Memory"]
-    assert llmspell_memory.adapters.llama_index.__all__ == [
-        "EpisodicMemoryBlock", "EpisodicVectorStore", "LlamaIndexEmbeddings",
-    ]  # fmt: skip
-    assert llmspell_memory.adapters.google_adk.__all__ == ["EpisodicMemoryService"]
-    adapters = llmspell_memory.adapters
-    for module in (
-        adapters.langgraph,
-        adapters.langchain,
-        adapters.openai_agents,
-        adapters.mem0,
-        adapters.llama_index,
-        adapters.google_adk,
-    ):
-        assert all(getattr(module, name).__doc__ for name in module.__all__)
 
 
 @pytest.mark.parametrize(
