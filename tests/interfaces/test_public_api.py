@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools import public_api
+import public_api
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import llmspell_memory
-from tools.release_notes import ReleaseError, main, notes, own_version
+from release_notes import ReleaseError, main, notes, own_version
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"

@@ -16,8 +16,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import llmspell_memory
+import sbom
 from tests.packaging.conftest import ROOT, run
-from tools import sbom
 
 if TYPE_CHECKING:
     from tests.packaging.conftest import Built
