@@ -1,7 +1,7 @@
 """The guide's benchmark: searching through `EpisodicMemory` by a given vector, exact against HNSW, in RAM and on disk.
 
 Embedding is left out; what is timed is everything from a vector to ten whole entries. `--write-docs` puts the table of
-the last run into the pages that show it.
+the last run into the page that shows it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types import Matrix
 
 K = 10
-ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/migration.md")
+PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
 MARKED = re.compile(r"(<!-- measured:begin -->\n).*?(<!-- measured:end -->)", re.DOTALL)
 
 
@@ -117,16 +116,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def write_docs(text: str) -> None:
-    """Put the table between the marks of every page that shows it."""
-    for name in PAGES:
-        page = ROOT / name
-        page.write_text(MARKED.sub(lambda marks: marks[1] + "\n" + text + "\n" + marks[2], page.read_text()))
+    """Put the table between the marks of its page."""
+    PAGE.write_text(MARKED.sub(lambda marks: marks[1] + "\n" + text + "\n" + marks[2], PAGE.read_text()))
 
 
 def main() -> None:
     """Measure, print the table and write it as JSON, on request into the docs."""
     options = parser(str(__doc__))
-    options.add_argument("--write-docs", action="store_true", help="put the table into README and docs")
+    options.add_argument("--write-docs", action="store_true", help="put the table into docs/migration.md")
     arguments = options.parse_args()
     data = load(arguments)
     result: dict[str, Any] = {"machine": machine(), "data": data.source, "rows": []}

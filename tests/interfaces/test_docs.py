@@ -37,7 +37,7 @@ NOT_RUN = {"cli.md": 2, "embeddings.md": 1, "mcp.md": 4, "scaling.md": 2, "serve
 ELSEWHERE = {"crewai.md": "llmspell_memory.adapters.crewai"}
 """Pages that are run by `make test-crewai`, as CrewAI is not installed here, each with the module that it is about."""
 
-MEASURED = {"README.md", "migration.md"}
+MEASURED = {"migration.md"}
 COMMANDS = (
     *("add", "search", "context", "recent", "sessions", "show", "stats", "import", "export", "delete", "sweep"),
     *("backup", "check", "repair", "migrate", "rollback", "rollout", "reembed", "tune", "advise", "demo"),
