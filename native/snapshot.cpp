@@ -57,6 +57,19 @@ void to_disk(std::FILE *file) {
 #endif
 }
 
+// Makes a file, never what is there already: for its owner alone, or for those who may use the one it is to replace.
+std::FILE *created(const std::filesystem::path &path, [[maybe_unused]] const std::filesystem::path &replaced) {
+#ifdef _WIN32
+    return std::fopen(path.string().c_str(), "wbx");
+#else
+    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (file < 0) return nullptr;
+    struct stat former{};
+    if (::stat(replaced.c_str(), &former) == 0) ::fchmod(file, former.st_mode & 0666);
+    return ::fdopen(file, "wb");
+#endif
+}
+
 // A rename is on the disk once its folder is.
 void folder_to_disk([[maybe_unused]] const std::filesystem::path &path) {
 #ifndef _WIN32
@@ -76,7 +89,7 @@ SnapshotWriter::SnapshotWriter(const std::filesystem::path &path) : path_(path),
     // Other threads, and other processes (in containers even of the same number), may be saving to the same place.
     std::random_device random;
     beside_ += ".new-" + std::to_string(random()) + std::to_string(random());
-    file_ = std::fopen(beside_.string().c_str(), "wbx");  // never what is there already
+    file_ = created(beside_, path_);
     if (file_ == nullptr) fail(beside_);
     std::setvbuf(file_, nullptr, _IONBF, 0);  // a fork that ends would write the rest of its copy of a buffer
     const Header room;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +13,7 @@ import numpy as np
 
 from llmspell_memory.embeddings.cache import checked_max
 from llmspell_memory.errors import ClosedError, CorruptDataError, SchemaError, StorageError, UnavailableError
+from llmspell_memory.types.files import make_private
 from llmspell_memory.types.locks import ForkLock
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class DiskCache:
     the log, and is overwritten when its text has been embedded again: never a wrong vector.
 
     Args:
-        path: the file; made when it is not there, its folder is not.
+        path: the file; made when it is not there, for its owner alone; its folder is not.
         max_entries: the most vectors kept; the ones written longest ago make room. None for no limit.
 
     Raises:
@@ -157,6 +158,8 @@ class DiskCache:
 def _connect(path: Path) -> sqlite3.Connection:
     import sqlite3  # noqa: PLC0415 (as above)
 
+    with suppress(OSError):  # SQLite says what is wrong with the place
+        make_private(path)
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.text_factory = bytes  # a damaged row may be of any type; what its bytes are worth the checksum says
     try:

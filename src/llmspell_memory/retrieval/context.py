@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from llmspell_memory.errors import InputError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from llmspell_memory.types import EpisodicEntry
     from llmspell_memory.types.changes import Identity
+
+_INDENT: Final = "\n    "
 
 TokenCounter: TypeAlias = Callable[[str], int]
 """Says how many tokens a text is to a model."""
@@ -28,7 +30,8 @@ class Context:
 
     Attributes:
         text: turns in the order they happened, under headings of their session and their date (UTC), each after its
-            role; "" where there is none.
+            role; "" where there is none. Further lines of a turn are indented, so that nothing that was said passes for
+            a heading, or for a turn of somebody else's.
         sources: identities of the entries it holds, in that order.
         tokens: what the text counts, 0 where it is empty.
     """
@@ -95,12 +98,17 @@ def _session(name: str, turns: Iterable[EpisodicEntry]) -> str:
 
 
 def _day(day: date, turns: Iterable[EpisodicEntry]) -> str:
-    return "\n".join([f"### {day.isoformat()}", *(f"{_line(one.role)}: {one.content}" for one in turns)])
+    return "\n".join([f"### {day.isoformat()}", *(f"{_line(one.role)}: {_lines(one.content)}" for one in turns)])
 
 
 def _line(name: str) -> str:
     """Return a name as one line, so that none passes for a heading or a turn of its own."""
     return " ".join(name.split())
+
+
+def _lines(content: str) -> str:
+    """Return a text with all lines but its first indented, wherever a reader might see a line's end."""
+    return _INDENT.join(content.splitlines())
 
 
 def _counted(text: str, count: TokenCounter) -> int:

@@ -14,6 +14,7 @@ from llmspell_memory.backends.sqlite.pages import CHECKSUMMED, make_file
 from llmspell_memory.backends.sqlite.schema import check_ours
 from llmspell_memory.errors import CorruptDataError, StorageError
 from llmspell_memory.types import BackupReport
+from llmspell_memory.types.files import make_private
 
 if TYPE_CHECKING:
     import os
@@ -76,6 +77,8 @@ def _copy(db: sqlite3.Connection, beside: Path, on_progress: Callable[[int, int]
     """Copy what `db` sees in its transaction; pages with checksums into a file that has room for them."""
     if has_checksums(db):
         make_file(beside)
+    else:
+        make_private(beside)
     with closing(connect(beside, mode="rwc")) as copy:
         copy.execute("PRAGMA journal_mode = OFF")  # nobody needs what a failure leaves half-written
         copy.execute("PRAGMA synchronous = OFF")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from llmspell_memory import _pages
 from llmspell_memory.backends.sqlite.folders import DERIVED, folder_to_disk, locked
 from llmspell_memory.errors import CorruptDataError, StorageError
+from llmspell_memory.types.files import PRIVATE, make_private, share_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,8 @@ def vfs() -> str:
 def make_file(path: Path) -> None:
     """Make an empty database with room for checksums, whole or not at all, unless a file with content is there.
 
+    It is its owner's alone; an empty file that is there passes on who may read and write it.
+
     Raises:
         StorageError: it cannot be made.
     """
@@ -72,6 +75,7 @@ def make_file(path: Path) -> None:
             return
         _check_alone(path)
         if unavailable():
+            make_private(path)
             return
         with _written_beside(path, first_page()) as complete, locked(path.parent):
             if not _has_content(path):  # another process may have been quicker
@@ -105,13 +109,14 @@ def _check_alone(path: Path) -> None:
 @contextmanager
 def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.new-{secrets.token_hex(8)}")
-    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
     try:
         try:
             os.write(file, data)
             os.fsync(file)
         finally:
             os.close(file)
+        share_as(beside, path)
         yield beside
         folder_to_disk(path.parent)
     finally:

@@ -21,6 +21,7 @@ from llmspell_memory.backends.sqlite.folders import (
     locked,
 )
 from llmspell_memory.errors import ClosedError, CorruptDataError, StorageError, UnavailableError
+from llmspell_memory.types.files import share_as
 
 if TYPE_CHECKING:
     import os
@@ -148,6 +149,18 @@ class SavedFile(Generic[T]):
         self.is_of(index, seen)
         self._clear_away(older_than=ABANDONED_SECONDS)
 
+    def share_as(self, store: Path) -> None:
+        """Let those read the file who may read the store.
+
+        Raises:
+            StorageError: that cannot be said of it.
+        """
+        try:
+            for file in self._files:
+                share_as(file, store)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be shared as {store} is: {error.strerror}") from error
+
     def remove(self) -> None:
         """Delete the file, if there is one, and all that was half-written.
 
@@ -240,6 +253,7 @@ class Saving(Generic[T]):
             seen = self._view.catch_up(db)
             tag = self._file.record(db, seen)
         self._file.save(index, seen, tag=tag)
+        self._file.share_as(self._connections.path)
 
     def write_anew(self) -> None:
         """Replace the file, and all that is half-written, by one that holds what is there now."""
