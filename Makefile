@@ -9,7 +9,7 @@ WORKERS ?= 3
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search test-torch test-crewai api dist test-dist clean
+.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search bench-peers test-torch test-crewai api dist test-dist clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-http measure a served memory under load, for a minute"
 	@echo "make bench-first-search measure how long a newcomer waits for a first search, each way there is"
 	@echo "make bench-latency   measure how long searches of each mode take; DATA=utterances.jsonl for your own"
+	@echo "make bench-peers set up a second environment with other memories and vector stores (1 GB) and measure them beside this one; DATA=folder"
 	@echo "make dist       build the sdist, and a wheel from it, into dist/"
 	@echo "make test-dist  build both in environments of their own, check them, install and use the wheel without a compiler"
 	@echo "make test-torch set up a second environment with torch (some GB) and test what needs it"
@@ -131,6 +132,16 @@ bench-server: $(STAMPS)/dev
 bench-capacity: $(STAMPS)/dev
 	$(BIN)/python benchmarks/capacity.py $(if $(DATA),--data $(DATA)) $(if $(MEASURED),--write-docs)
 
+# Other memories and vector stores have an environment of their own. DATA=folder with utterances and their vectors;
+# STORES="Chroma; mem0" and SIZES=10000 for less.
+bench-peers: build/wheel/built
+	$(BIN)/python -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-peers/bin/python -m pip install --quiet --no-compile build/wheel/*.whl --group peers
+	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
+	$(VENV)-peers/bin/python benchmarks/peers.py $(if $(DATA),--data $(DATA)) $(if $(STORES),--stores "$(STORES)") \
+		$(if $(SIZES),--sizes $(SIZES)) $(if $(MEASURED),--write-docs)
+
 # Environments of their own: torch takes some GB, and CrewAI wants another openai than the OpenAI Agents SDK does. The
 # native module is not compiled anew for them, and of Python modules only those are compiled that are imported.
 comma := ,
@@ -170,4 +181,4 @@ test-dist: $(STAMPS)/dist
 	$(BIN)/python -m pytest tests/packaging
 
 clean:
-	rm -rf build dist site $(VENV) $(VENV)-torch $(VENV)-crewai .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site $(VENV) $(VENV)-torch $(VENV)-crewai $(VENV)-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis

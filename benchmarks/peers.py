@@ -1,8 +1,8 @@
 """Other memories and vector stores beside this library: writes, searches, filters, kills, files, packages, network.
 
 Each store is measured in processes of its own, with the same rows, vectors and questions, by the way that its
-documentation shows (`peers_stores.py` says which). --data is a folder with utterances and their vectors; without it they
-are made. Needs an environment with the group `peers` (`make bench-peers`).
+documentation shows (`peers_stores.py` says which). --data is a folder with utterances and their vectors; without it
+they are made. Needs an environment with the group `peers` (`make bench-peers`).
 """
 
 from __future__ import annotations
@@ -139,9 +139,12 @@ def packages(kind: type[Store]) -> dict[str, Any]:
             continue
         seen.add(key)
         package = found[key[0]] = importlib.metadata.distribution(wanted.name)
-        for one in map(Requirement, package.requires or ()):
-            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
-                waiting.append(one)
+        extras = ("", *wanted.extras)
+        waiting += [
+            one
+            for one in map(Requirement, package.requires or ())
+            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+        ]
     return {
         "versions": {name: importlib.metadata.version(name) for name in kind.packages},
         "packages": len(found),

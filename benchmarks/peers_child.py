@@ -140,9 +140,9 @@ def tenants(kind: type[Store], material: Material, folder: Path) -> dict[str, An
         except Exception as error:  # noqa: BLE001 (whatever it is called: the name was refused, which is an answer)
             refused.append(f"{name}: {type(error).__name__}")
     seen = 0
-    for name in owners:
+    for name, own in owners.items():
         found = set(store.of_tenant(name).search(material.questions[0], None))
-        seen += len(found & set(owners.values()) - {owners[name]})
+        seen += len(found & set(owners.values()) - {own})
     return {"tenants": len(owners), "refused": refused, "seen_of_others": seen}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from latency import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from llmspell_memory.types import Matrix, Vector
 
@@ -75,7 +75,7 @@ def load(folder: Path | None, size: int) -> Material:
         matrix, queries, source = both[:size], both[size:], "made: 384-d, clustered, seed 0"
     else:
         told = list(read(folder / _TEXTS))
-        order = sorted(range(len(told)), key=lambda place: told[place]["session"])[:size]  # sessions stay whole
+        order = sorted(range(len(told)), key=lambda place: str(told[place]["session"]))[:size]  # sessions stay whole
         lines = [told[place] for place in order]
         matrix = unit(np.load(folder / _VECTORS, mmap_mode="r")[order])
         queries, source = unit(np.load(folder / _QUERIES)[:ASKED]), f"{_TEXTS}, {_VECTORS}"
@@ -127,6 +127,6 @@ class Judge:
         if where is not None:
             column = self._sessions if where.key == "session" else self._columns[where.key]
             scores = np.where(column == where.value, scores, -np.inf)
-        there = int(min(K, np.count_nonzero(np.isfinite(scores))))
+        there = min(K, int(np.count_nonzero(np.isfinite(scores))))
         worst = np.partition(scores, -there)[-there] - 1e-6
         return sum(bool(scores[int(one)] >= worst) for one in set(found)), there

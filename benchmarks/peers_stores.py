@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-from peers_data import K, SHARES
+from peers_data import SHARES, K
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,11 +116,11 @@ class Ours(Store):
     def has(self, row: Row) -> bool:
         from llmspell_memory import Filter  # noqa: PLC0415 (import is timed)
 
-        return self._memory.episodic.count(Filter(ids=[row.id])) == 1
+        return self._memory.episodic.count(Filter(ids=frozenset([row.id]))) == 1
 
     def of_tenant(self, tenant: str) -> Store:
         scope = object.__new__(Ours)
-        scope._memory = self._memory.scoped(tenant)  # noqa: SLF001 (it is of this class)
+        scope._memory = self._memory.scoped(tenant)
         return scope
 
     def close(self) -> None:
@@ -293,7 +293,7 @@ class SqliteVec(Flat):
         return [row[0] for row in told]
 
     def has(self, row: Row) -> bool:
-        return self._db.execute("SELECT count(*) FROM memory WHERE id = ?", (row.id,)).fetchone()[0] == 1
+        return bool(self._db.execute("SELECT count(*) FROM memory WHERE id = ?", (row.id,)).fetchone()[0])
 
     def close(self) -> None:
         self._db.close()
@@ -303,7 +303,7 @@ class GraphInMemory(Store):
     """LangGraph's store in RAM."""
 
     name = "LangGraph InMemoryStore"
-    packages = ("langgraph",)
+    packages: ClassVar[tuple[str, ...]] = ("langgraph",)
     modules = ("langgraph.store.memory",)
     how = "a namespace for each session; a scan in RAM, nothing on disk"
     durable = False
@@ -348,7 +348,7 @@ class GraphInMemory(Store):
 
     def of_tenant(self, tenant: str) -> Store:
         one = object.__new__(type(self))
-        one._store, one._root = self._store, (*self._root, tenant)  # noqa: SLF001 (it is of this class)
+        one._store, one._root = self._store, (*self._root, tenant)
         return one
 
 
@@ -356,7 +356,7 @@ class GraphInSqlite(GraphInMemory):
     """LangGraph's store in a SQLite file."""
 
     name = "LangGraph SqliteStore"
-    packages = ("langgraph", "langgraph-checkpoint-sqlite")
+    packages: ClassVar[tuple[str, ...]] = ("langgraph", "langgraph-checkpoint-sqlite")
     modules = ("langgraph.store.sqlite",)
     how = "a namespace for each session, settings of its own; a scan"
     durable = True
@@ -442,4 +442,3 @@ STORES: Final[tuple[type[Store], ...]] = (
 def store_named(name: str) -> type[Store]:
     """Return a kind of store by its name."""
     return next(kind for kind in STORES if kind.name == name)
-

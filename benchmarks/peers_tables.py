@@ -19,8 +19,8 @@ def told(result: Result) -> str:
     sizes = sorted({row["size"] for row in result["rows"]})
     loads = [row["load"] for row in result["rows"]]
     lines = [
-        f"`make bench-peers` on {result['machine']}; load of the machine before each store: {min(loads):.1f} to {max(loads):.1f}.",
-        f"Data: {result['data']}.",
+        f"`make bench-peers` on {result['machine']}; data: {result['data']}. Load of the machine before each store was",
+        f"measured: {min(loads):.1f} to {max(loads):.1f}.",
         "",
         "### What was installed",
         "",
@@ -129,7 +129,7 @@ def facts(result: Result) -> list[str]:
 
 
 def _ms(value: float) -> str:
-    return f"{value:,.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"  # noqa: PLR2004 (digits)
+    return f"{value:,.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def write_page(result: Result) -> None:

@@ -78,7 +78,8 @@ for _ in range(2):
 COMMANDS = """
 from llmspell_memory.cli import main
 for command in (
-    ["add", "My dog is called Ada.", "--session", "s", "--role", "user"], ["search", "dog"], ["context", "dog"], ["stats"], ["sessions"], ["recent"],
+    ["add", "My dog is called Ada.", "--session", "s", "--role", "user"], ["search", "dog"], ["context", "dog"],
+    ["stats"], ["sessions"], ["recent"],
     ["backup", "copy.db"], ["check"], ["doctor"], ["export", "out.jsonl"], ["delete", "--session", "s", "--yes"],
 ):
     sys.argv = ["llmspell-memory", "--db", "cli.db", *command]
@@ -106,7 +107,7 @@ def run(script: str, folder: Path) -> str:
 
 
 def test_a_whole_session_opens_no_socket(tmp_path: Path) -> None:
-    """Embedding, storing, searching, tuning, moving and forgetting ask nobody: no socket is made, no process started."""
+    """Embedding, storing, searching, tuning, moving and forgetting ask nobody: there is no socket and no child."""
     assert run(SESSION, tmp_path).endswith("whole\n")
 
 

@@ -41,7 +41,8 @@ def test_turns_stand_in_order_under_session_and_date() -> None:
         entry("b", "Good day.", role="assistant", hours=1),
     ]
     assert best_within(hits, 1000, words) == Context(
-        "## s\n\n### 2025-06-18\nuser: Hello.\nassistant: Good day.\n\n### 2025-06-19\nassistant: See you.\n    Then.\n\n"
+        "## s\n\n### 2025-06-18\nuser: Hello.\nassistant: Good day.\n\n"
+        "### 2025-06-19\nassistant: See you.\n    Then.\n\n"
         "## t\n\n### 2025-06-18\nuser: Between.",
         (((), "a"), ((), "b"), ((), "d"), ((), "c")),
         21,
@@ -94,9 +95,8 @@ def test_no_budget_is_exceeded(turns: list[tuple[str, int]], budget: int) -> Non
         for one in (best, newest):
             assert one.tokens <= budget
             assert one.tokens == (count(one.text) if one.text else 0)
-            assert all(
-                line in one.text for each in entries if each.identity in one.sources for line in each.content.splitlines()
-            )
+            shown = [each for each in entries if each.identity in one.sources]
+            assert all(line in one.text for each in shown for line in each.content.splitlines())
         kept = len(newest.sources)
         assert list(newest.sources) == [each.identity for each in entries[len(entries) - kept :]]
         if kept < len(entries):
