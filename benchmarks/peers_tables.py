@@ -94,10 +94,12 @@ def files(rows: list[Result]) -> list[str]:
             _ms(row["add_ms"]["p95"]),
             _ms(row["open_ms"]) if "open_ms" in row else "-",
             f"{row['bytes'] / 1e6:,.0f}" if "bytes" in row else "-",
+            f"{row['load']:.1f}",
         ]
         for row in sorted(rows, key=lambda row: row["size"])
     ]
     heads = ["entries", "", "all at once, s", "one more, p50 ms", "p95 ms", "open and first search, ms", "MB on disk"]
+    heads.append("load before")
     return table(heads, shown, words=2)
 
 
