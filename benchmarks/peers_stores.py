@@ -238,7 +238,7 @@ class LanceIndexed(Lance):
     """LanceDB with an index over the vectors."""
 
     name = "LanceDB, IVF_HNSW_SQ"
-    how = "the same with an IVF_HNSW_SQ index with its defaults"
+    how = "a table, cosine, IVF_HNSW_SQ with its defaults, scalar indexes for the filters"
     kind = "IVF_HNSW_SQ"
 
 
@@ -358,7 +358,7 @@ class GraphInSqlite(GraphInMemory):
     name = "LangGraph SqliteStore"
     packages: ClassVar[tuple[str, ...]] = ("langgraph", "langgraph-checkpoint-sqlite")
     modules = ("langgraph.store.sqlite",)
-    how = "a namespace for each session, settings of its own; a scan"
+    how = "a namespace for each session, SQLite's defaults; a scan"
     durable = True
 
     def __init__(self, folder: Path, material: Material) -> None:

@@ -19,8 +19,9 @@ def told(result: Result) -> str:
     sizes = sorted({row["size"] for row in result["rows"]})
     loads = [row["load"] for row in result["rows"]]
     lines = [
-        f"`make bench-peers` on {result['machine']}; data: {result['data']}. Load of the machine before each store was",
-        f"measured: {min(loads):.1f} to {max(loads):.1f}.",
+        f"Measured by `make bench-peers` on {result['machine']};",
+        f"data: {result['data']}.",
+        f"Load of that machine, before each store was measured: {min(loads):.1f} to {max(loads):.1f}.",
         "",
         "### What was installed",
         "",
@@ -32,9 +33,9 @@ def told(result: Result) -> str:
         rows = [row for row in result["rows"] if row["size"] == size]
         lines += ["", f"{size:,} entries, p50 in ms of one search for the best 10:", "", *times(rows), ""]
         lines += [f"{size:,} entries, recall@10; in brackets, how many of the ten came back:", "", *recalls(rows)]
-    lines += ["", "### Writes, files", ""]
+    lines += ["", "### Writes and files", ""]
     lines += files(result["rows"])
-    lines += ["", "### What is left, who sees it, who is told", "", *facts(result)]
+    lines += ["", "### Kills, tenants, the network", "", *facts(result)]
     return "\n".join(lines) + "\n"
 
 
@@ -55,7 +56,7 @@ def chosen(result: Result) -> list[str]:
             ", ".join(f"{name} {version}" for name, version in one["versions"].items()),
             one["how"],
             f"{one['packages']}",
-            f"{one['package_bytes'] / 1e6:,.0f}",
+            f"{one['package_bytes'] / 1e6:,.1f}",
             f"{one['import_ms']:,.0f}",
         ]
         for one in result["facts"]
