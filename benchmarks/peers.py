@@ -1,8 +1,8 @@
 """Other memories and vector stores beside this library: writes, searches, filters, kills, files, packages, network.
 
 Each store is measured in processes of its own, with the same rows, vectors and questions, by the way that its
-documentation shows (`peers_stores.py` says which). --data is a folder with utterances and their vectors; without it
-they are made. Needs an environment with the group `peers` (`make bench-peers`).
+documentation shows (`peers_vectors.py` and `peers_memories.py`). --data is a folder with utterances and their vectors;
+without it they are made. Needs an environment with the group `peers` (`make bench-peers`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from peers_tables import told, write_page
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from peers_stores import Store
+    from peers_base import Store
 
 SIZES: Final = (10_000, 100_000)
 ACKNOWLEDGED: Final = 50

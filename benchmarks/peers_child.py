@@ -20,8 +20,8 @@ from peers_stores import store_named
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from peers_base import Store
     from peers_data import Material, Row
-    from peers_stores import Store
 
 A_TURN: Final = 5.0
 """Seconds for the searches of one kind, or for adds; at least `FEWEST` are done."""
