@@ -22,6 +22,7 @@ from llmspell_memory.memory import Batch, EpisodicMemory, check_moved, checked_o
 from llmspell_memory.retrieval.asking import answered, asked
 from llmspell_memory.retrieval.context import best_within, checked_budget, most_tokens
 from llmspell_memory.types import Filter, Watch
+from llmspell_memory.types.filter import EVERYTHING
 from llmspell_memory.types.query import DEFAULT_MODE
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_EVERYTHING = Filter()
 _WATCH = Watch()
 _PAGE = 256
 """Entries of a scan fetched in one visit to a thread."""
@@ -157,7 +157,7 @@ class AsyncEpisodicMemory:
         query: str | ArrayLike,
         k: int = 10,
         *,
-        where: Filter = _EVERYTHING,
+        where: Filter = EVERYTHING,
         mode: SearchMode | None = None,
         around: int = 0,
         parts: bool = False,
@@ -202,7 +202,7 @@ class AsyncEpisodicMemory:
         *,
         budget_tokens: int,
         k: int = 20,
-        where: Filter = _EVERYTHING,
+        where: Filter = EVERYTHING,
         mode: SearchMode | None = None,
         ranking: Ranking | None = None,
         count_tokens: TokenCounter = most_tokens,
@@ -229,7 +229,7 @@ class AsyncEpisodicMemory:
             count_tokens=count_tokens,
         )
 
-    async def recent(self, n: int, *, where: Filter = _EVERYTHING) -> list[EpisodicEntry]:
+    async def recent(self, n: int, *, where: Filter = EVERYTHING) -> list[EpisodicEntry]:
         """See `EpisodicMemory.recent`."""
         return await asyncio.to_thread(self._sync.recent, n, where=where)
 
@@ -248,7 +248,7 @@ class AsyncEpisodicMemory:
         return await self._worker.run(self._sync.mark_processed, ids, namespace=namespace)
 
     async def consolidate(
-        self, consolidator: Consolidator, *, where: Filter = _EVERYTHING, batch: int = 50
+        self, consolidator: Consolidator, *, where: Filter = EVERYTHING, batch: int = 50
     ) -> Consolidation:
         """See `EpisodicMemory.consolidate`; the consolidator is called in a thread, and other writes go on."""
         return await asyncio.to_thread(self._sync.consolidate, consolidator, where=where, batch=batch)
@@ -277,18 +277,18 @@ class AsyncEpisodicMemory:
         """See `EpisodicMemory.list_sessions_with_unprocessed`."""
         return await asyncio.to_thread(self._sync.list_sessions_with_unprocessed, namespace=namespace)
 
-    async def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
+    async def sessions(self, where: Filter = EVERYTHING) -> list[SessionSummary]:
         """See `EpisodicMemory.sessions`."""
         return await asyncio.to_thread(self._sync.sessions, where)
 
-    async def scan(self, where: Filter = _EVERYTHING, *, limit: int | None = None) -> AsyncIterator[EpisodicEntry]:
+    async def scan(self, where: Filter = EVERYTHING, *, limit: int | None = None) -> AsyncIterator[EpisodicEntry]:
         """See `EpisodicMemory.scan`; other tasks run while it reads."""
         entries = self._sync.scan(where, limit=limit)
         while page := await asyncio.to_thread(lambda: list(itertools.islice(entries, _PAGE))):
             for entry in page:
                 yield entry
 
-    async def count(self, where: Filter = _EVERYTHING) -> int:
+    async def count(self, where: Filter = EVERYTHING) -> int:
         """See `EpisodicMemory.count`."""
         return await asyncio.to_thread(self._sync.count, where)
 
@@ -435,7 +435,7 @@ class AsyncMemoryManager:
         k: int | None = None,
         queries: Iterable[str | ArrayLike] | None = None,
         sample: int = 1_000,
-        where: Filter = _EVERYTHING,
+        where: Filter = EVERYTHING,
         builds: bool | Iterable[HNSWConfig] = False,
         apply: bool = False,
         on_progress: Callable[[str, int, int], object] | None = None,

@@ -15,6 +15,7 @@ from llmspell_memory.embeddings.services import Services
 from llmspell_memory.errors import ConfigError, InputError, SchemaError
 from llmspell_memory.memory import EpisodicMemory
 from llmspell_memory.types import Filter, HNSWConfig, MemoryStats, Watch
+from llmspell_memory.types.filter import EVERYTHING
 from llmspell_memory.types.query import DEFAULT_MODE
 from llmspell_memory.watch.observer import Observer
 from llmspell_memory.watch.recall import LiveRecall
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_EVERYTHING = Filter()
 _WATCH = Watch()
 
 
@@ -330,7 +330,7 @@ class DefaultMemoryManager:
         k: int | None = None,
         queries: Iterable[str | ArrayLike] | None = None,
         sample: int = 1_000,
-        where: Filter = _EVERYTHING,
+        where: Filter = EVERYTHING,
         builds: bool | Iterable[HNSWConfig] = False,
         apply: bool = False,
         on_progress: Callable[[str, int, int], object] | None = None,

@@ -16,6 +16,7 @@ from llmspell_memory.retrieval.consolidation import consolidated
 from llmspell_memory.retrieval.context import best_within, checked_budget, most_tokens, newest_within
 from llmspell_memory.types import EpisodicEntry, Filter, ForgetReceipt, Removal, SweepReport
 from llmspell_memory.types.arrays import checked_k
+from llmspell_memory.types.filter import EVERYTHING
 from llmspell_memory.types.query import DEFAULT_MODE, checked_mode
 from llmspell_memory.types.text import checked_moment, checked_text, shortened
 from llmspell_memory.watch.observer import Observer
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from llmspell_memory.retrieval.ranking import Ranking
     from llmspell_memory.types import Hit, Matrix, RetentionRule, SearchMode, SessionSummary, Vector
 
-_EVERYTHING = Filter()
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
 OnDuplicate: TypeAlias = Literal["keep", "skip"]
@@ -160,7 +160,7 @@ class EpisodicMemory:
         query: str | ArrayLike,
         k: int = 10,
         *,
-        where: Filter = _EVERYTHING,
+        where: Filter = EVERYTHING,
         mode: SearchMode | None = None,
         around: int = 0,
         parts: bool = False,
@@ -221,7 +221,7 @@ class EpisodicMemory:
         *,
         budget_tokens: int,
         k: int = 20,
-        where: Filter = _EVERYTHING,
+        where: Filter = EVERYTHING,
         mode: SearchMode | None = None,
         ranking: Ranking | None = None,
         count_tokens: TokenCounter = most_tokens,
@@ -264,7 +264,7 @@ class EpisodicMemory:
         budget = None if budget_tokens is None else checked_budget(budget_tokens)
         return newest_within(self.get_session(session_id, namespace=namespace), budget, count_tokens)
 
-    def recent(self, n: int, *, where: Filter = _EVERYTHING) -> list[EpisodicEntry]:
+    def recent(self, n: int, *, where: Filter = EVERYTHING) -> list[EpisodicEntry]:
         """Return the newest n entries that match, oldest first."""
         newest = self._backend.scan(checked_where(where), limit=checked_k(n), newest=True)
         return list(newest)[::-1]
@@ -289,7 +289,7 @@ class EpisodicMemory:
             raise InputError("ids must be a collection of texts, got None")
         return self._backend.mark_processed(Filter(ids=ids, namespace=namespace))  # type: ignore[arg-type]  # checked there
 
-    def consolidate(self, consolidator: Consolidator, *, where: Filter = _EVERYTHING, batch: int = 50) -> Consolidation:
+    def consolidate(self, consolidator: Consolidator, *, where: Filter = EVERYTHING, batch: int = 50) -> Consolidation:
         """Have lasting entries made of those not yet processed, and mark those as processed; return what was done.
 
         Up to `batch` entries of one session are given to the consolidator at once, oldest first. What it returns is
@@ -424,15 +424,15 @@ class EpisodicMemory:
         sessions = self._backend.sessions(Filter(namespace=namespace))
         return list(dict.fromkeys(line.session_id for line in sessions if line.unprocessed))
 
-    def sessions(self, where: Filter = _EVERYTHING) -> list[SessionSummary]:
+    def sessions(self, where: Filter = EVERYTHING) -> list[SessionSummary]:
         """Return one line per session with matching entries, counting those, latest activity first."""
         return self._backend.sessions(checked_where(where))
 
-    def scan(self, where: Filter = _EVERYTHING, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
+    def scan(self, where: Filter = EVERYTHING, *, limit: int | None = None) -> Iterator[EpisodicEntry]:
         """Yield matching entries with their vectors in the order they happened, as they were when the scan began."""
         return self._backend.scan(checked_where(where), limit=None if limit is None else checked_k(limit))
 
-    def count(self, where: Filter = _EVERYTHING) -> int:
+    def count(self, where: Filter = EVERYTHING) -> int:
         """Return how many entries match."""
         return self._backend.count(checked_where(where))
 

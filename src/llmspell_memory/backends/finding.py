@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple
 from llmspell_memory.backends.view import Rows
 from llmspell_memory.index import blend
 from llmspell_memory.index.base import as_label_set
-from llmspell_memory.types import Filter, Hit, Part, Query
-from llmspell_memory.types.entry import own
+from llmspell_memory.types import Filter, Part, Query
+from llmspell_memory.types.entry import hit, own
 from llmspell_memory.types.histogram import in_index
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmspell_memory.backends.row_view import RowView
     from llmspell_memory.backends.view import IndexView
     from llmspell_memory.index.labels import AnyLabelSet
-    from llmspell_memory.types import EpisodicEntry, SearchMode, Vector
+    from llmspell_memory.types import EpisodicEntry, Hit, SearchMode, Vector
 
 
 class Wanted(NamedTuple):
@@ -58,16 +58,17 @@ class Found(NamedTuple):
 
     def hits(self, entries: Mapping[int, EpisodicEntry]) -> list[Hit] | None:
         """Return hits; None where a row is missing."""
-        if any(label not in entries for label in self.needed()):
-            return None
         parts: Sequence[Mapping[str, Part] | None] = self.parts or [None] * len(self.labels)
         found = zip(self.labels, self.scores, parts, strict=True)
-        if self.around is None:
-            return [Hit(own(entries[label]), score, part) for label, score, part in found]
-        return [
-            Hit(own(entries[label]), score, part, *(tuple(own(entries[near]) for near in side) for side in both))
-            for (label, score, part), both in zip(found, self.around, strict=True)
-        ]
+        try:
+            if self.around is None:
+                return [hit(own(entries[label]), score, part) for label, score, part in found]
+            return [
+                hit(own(entries[label]), score, part, *(tuple(own(entries[near]) for near in side) for side in both))
+                for (label, score, part), both in zip(found, self.around, strict=True)
+            ]
+        except KeyError:
+            return None
 
 
 def fits(wanted: Wanted, found: Found, among: AnyLabelSet | None) -> bool:

@@ -157,3 +157,19 @@ class Hit:
     parts: Mapping[str, Part] | None = None
     before: tuple[EpisodicEntry, ...] = ()
     after: tuple[EpisodicEntry, ...] = ()
+
+
+_HitDraft: Any = make_dataclass("_HitDraft", Hit.__slots__, slots=True)
+
+
+def hit(
+    entry: EpisodicEntry,
+    score: float,
+    parts: Mapping[str, Part] | None = None,
+    before: tuple[EpisodicEntry, ...] = (),
+    after: tuple[EpisodicEntry, ...] = (),
+) -> Hit:
+    """Return `Hit(...)` in a third of the time that the frozen class takes: a search makes k of them."""
+    made = _HitDraft(entry, score, parts, before, after)
+    made.__class__ = Hit
+    return made  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from llmspell_memory.errors import InputError
 from llmspell_memory.types import json
@@ -71,7 +71,7 @@ class Filter:
     @property
     def is_everything(self) -> bool:
         """Whether no condition is given, so that every entry passes that has not expired."""
-        return self == _EVERYTHING
+        return self is EVERYTHING or self == EVERYTHING
 
     def matches(self, entry: EpisodicEntry, *, now: datetime | None = None) -> bool:
         """Say whether `entry` passes at the moment `now`, this one if None; every backend must do what this says."""
@@ -105,7 +105,8 @@ class Filter:
         return narrowed
 
 
-_EVERYTHING = Filter()
+EVERYTHING: Final = Filter()
+"""No condition: the one that calls without `where` use, which is known at a glance."""
 
 
 def _now() -> datetime:
