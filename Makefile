@@ -9,13 +9,13 @@ WORKERS ?= 3
 # An editable install reads Python modules from src/, but knows them by a list made when it is installed.
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard native/*.hpp native/*.cpp) $(shell find src -name '*.py')
 
-.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search bench-peers test-torch test-crewai api dist test-dist clean
+.PHONY: help setup demo test torture check lint types docs sanitize sanitize-addresses sanitize-threads cross cross-run bench bench-backend-search bench-retrieval bench-latency bench-server bench-capacity bench-http bench-first-search bench-peers test-torch test-crewai api dist test-dist clean
 
 help:
 	@echo "make demo       set up, then import a conversation, ask it questions and show what is found"
 	@echo "make test       set up, then run all tests"
 	@echo "make torture    the campaigns of kills, power cuts, damage and many processes in their long form (half an hour)"
-	@echo "make check      lint, types, docs, sanitizers, another platform's compiler and tests"
+	@echo "make check      lint, types, docs, sanitizers, other platforms' compilers and tests"
 	@echo "make bench      measure the index beside its peers; VECTORS=file.npy QUERIES=file.npy for your own, LARGEST=10000 for a short run"
 	@echo "make bench-retrieval measure what is found of what answers questions; DATA=set.jsonl for sets of your own"
 	@echo "make bench-server measure PostgreSQL in bulk, under load and as it grows; DSN=... for a server of yours"
@@ -61,6 +61,8 @@ lint: $(STAMPS)/dev
 
 types: $(STAMPS)/dev
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --no-warn-unreachable src
+	$(BIN)/mypy --platform darwin --no-warn-unreachable src
 	$(BIN)/python -m mypy.stubtest --concise --ignore-disjoint-bases --allowlist tools/stubtest.txt \
 		llmspell_memory._core llmspell_memory._pages
 
@@ -86,13 +88,33 @@ sanitize-threads: $(SANITIZED) $(wildcard native/*.hpp)
 	$(CXX) -std=c++20 -O1 -g -fsanitize=thread -Inative $(SANITIZED) -o build/stress-tsan -pthread
 	build/stress-tsan
 
-# The same for 64-bit ARM, where the plain kernels become NEON: compiled, not run.
-cross: $(STAMPS)/core
-	@mkdir -p build
+# The same by a compiler for other systems, as whole programs: 64-bit ARM, where the plain kernels become NEON, Windows and
+# macOS. Beside each stands a test of the layer under SQLite, which takes the library that holds SQLite.
+CROSS := aarch64-linux-musl x86_64-windows-gnu aarch64-macos
+CROSS_FLAGS := -std=c++20 -O2 -Wall -Wextra -Werror -Inative
+PAGES := sqlite_library sqlite_vfs tests/pages/pages
+define CROSS_RULES
+build/cross/$(1)/%.o: native/%.cpp $(wildcard native/*.hpp native/tests/*.hpp) | $(STAMPS)/cross
+	@mkdir -p $$(dir $$@)
+	$(BIN)/python -m ziglang c++ -target $(1) $(CROSS_FLAGS) -c $$< -o $$@
+build/cross/$(1)/stress.exe: $(SANITIZED:native/%.cpp=build/cross/$(1)/%.o)
+	$(BIN)/python -m ziglang c++ -target $(1) $$^ -o $$@
+build/cross/$(1)/pages.exe: $(PAGES:%=build/cross/$(1)/%.o)
+	$(BIN)/python -m ziglang c++ -target $(1) $$^ -o $$@
+endef
+$(foreach target,$(CROSS),$(eval $(call CROSS_RULES,$(target))))
+
+$(STAMPS)/cross: $(BIN)/python
+	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet --group cross
-	for source in $(SANITIZED); do \
-		$(BIN)/python -m ziglang c++ -target aarch64-linux-gnu -std=c++20 -O2 -Wall -Wextra -Werror -Inative -c $$source -o build/cross.o || exit 1; \
-	done
+	@touch $@
+
+cross: $(foreach target,$(CROSS),build/cross/$(target)/stress.exe build/cross/$(target)/pages.exe)
+
+# What of that Debian's qemu-user-static and wine can run.
+cross-run: cross
+	qemu-aarch64-static build/cross/aarch64-linux-musl/stress.exe
+	WINEDEBUG=-all wine build/cross/x86_64-windows-gnu/stress.exe
 
 check: lint types docs sanitize cross test
 

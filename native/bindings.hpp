@@ -13,9 +13,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -88,12 +91,21 @@ class Among {
     std::optional<LabelSet> made_;
 };
 
-// A path as Python gives it to the file system.
+// A path as Python gives it to the file system: bytes of whatever encoding, or under Windows letters.
 inline std::filesystem::path path_of(nb::handle path) {
-    PyObject *bytes = nullptr;
-    if (PyUnicode_FSConverter(path.ptr(), &bytes) == 0) throw nb::python_error();
-    const nb::object owner = nb::steal(bytes);
-    return {PyBytes_AsString(bytes)};
+    PyObject *given = nullptr;
+#ifdef _WIN32
+    if (PyUnicode_FSDecoder(path.ptr(), &given) == 0) throw nb::python_error();
+    const nb::object owner = nb::steal(given);
+    Py_ssize_t size = 0;
+    const std::unique_ptr<wchar_t, decltype(&PyMem_Free)> letters(PyUnicode_AsWideCharString(given, &size), &PyMem_Free);
+    if (letters == nullptr) throw nb::python_error();
+    return {std::wstring(letters.get(), static_cast<std::size_t>(size))};
+#else
+    if (PyUnicode_FSConverter(path.ptr(), &given) == 0) throw nb::python_error();
+    const nb::object owner = nb::steal(given);
+    return {PyBytes_AsString(given)};
+#endif
 }
 
 inline std::string_view text_of(nb::handle object) {

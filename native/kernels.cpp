@@ -7,16 +7,11 @@
 #include <cstring>
 #include <stdexcept>
 
-#if defined(__GNUC__) || defined(__clang__)
-#define LLMSPELL_TARGET(features) __attribute__((target(features)))
-#else
-#define LLMSPELL_TARGET(features)
-#endif
+#include "processor.hpp"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define LLMSPELL_X86 1
-#define LLMSPELL_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+#ifdef LLMSPELL_X86
 #include <immintrin.h>
+#define LLMSPELL_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 #endif
 
 // Most kernels have one body for all instruction sets: the compiler turns the fixed-width inner loops into the vector
@@ -369,7 +364,7 @@ std::uint32_t crc32c_plain(std::uint32_t before, const void *data, std::size_t b
 }
 
 #ifdef LLMSPELL_X86
-LLMSPELL_TARGET("sse4.2")
+LLMSPELL_TARGET("sse4.2,crc32")  // to Clang, the second does not come with the first
 std::uint32_t crc32c_sse42(std::uint32_t before, const void *data, std::size_t bytes) {
     const auto *at = static_cast<const std::uint8_t *>(data);
     std::uint64_t rest = ~before;
@@ -448,16 +443,6 @@ constexpr Kernels kAvx512{"avx512",     dot_avx512,         l2_avx512,     dot_h
                           weigh_avx512, round_weights_avx2, decode_avx512, encode_avx512, narrow_avx2,  widen_avx2,
                           crc32c_sse42,    count_both_popcnt};
 
-bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
-           __builtin_cpu_supports("popcnt");
-}
-
-bool has_avx512() {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-}
-
 // Whether they do on a sample what the plain ones do. No compiler and no processor is believed unseen: a kernel that is
 // wrong would spoil every answer and raise no error.
 bool agrees_with_plain(const Kernels &one) {
@@ -487,9 +472,9 @@ bool agrees_with_plain(const Kernels &one) {
 std::vector<const Kernels *> available() {
     std::vector<const Kernels *> found;
 #ifdef LLMSPELL_X86
-    __builtin_cpu_init();
-    if (has_avx512() && agrees_with_plain(kAvx512)) found.push_back(&kAvx512);
-    if (has_avx2() && agrees_with_plain(kAvx2)) found.push_back(&kAvx2);
+    const Features has = features();
+    if (has.avx512 && agrees_with_plain(kAvx512)) found.push_back(&kAvx512);
+    if (has.avx2 && agrees_with_plain(kAvx2)) found.push_back(&kAvx2);
 #endif
     found.push_back(&kPlain);
     return found;

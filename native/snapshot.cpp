@@ -3,23 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <system_error>
-#include <utility>
 
 #include "kernels.hpp"
-
-#ifdef _WIN32
-#include <io.h>
-#else
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#endif
 
 static_assert(std::endian::native == std::endian::little, "snapshots are little-endian");
 
@@ -45,53 +34,18 @@ std::uint32_t checksum_of(const Header &header) {
     return kernels().crc32c(0, &header, offsetof(Header, checksum));
 }
 
-[[noreturn]] void fail(const std::filesystem::path &path) {
-    throw std::system_error(errno, std::generic_category(), path.string());
-}
-
-void to_disk(std::FILE *file) {
-#ifdef _WIN32
-    if (std::fflush(file) != 0 || _commit(_fileno(file)) != 0) fail("snapshot");
-#else
-    if (std::fflush(file) != 0 || ::fsync(::fileno(file)) != 0) fail("snapshot");
-#endif
-}
-
-// Makes a file, never what is there already: for its owner alone, or for those who may use the one it is to replace.
-std::FILE *created(const std::filesystem::path &path, [[maybe_unused]] const std::filesystem::path &replaced) {
-#ifdef _WIN32
-    return std::fopen(path.string().c_str(), "wbx");
-#else
-    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (file < 0) return nullptr;
-    struct stat former{};
-    if (::stat(replaced.c_str(), &former) == 0) ::fchmod(file, former.st_mode & 0666);
-    return ::fdopen(file, "wb");
-#endif
-}
-
-// A rename is on the disk once its folder is.
-void folder_to_disk([[maybe_unused]] const std::filesystem::path &path) {
-#ifndef _WIN32
-    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    const int opened = ::open(folder.c_str(), O_RDONLY);
-    if (opened < 0) return;
-    ::fsync(opened);
-    ::close(opened);
-#endif
+std::filesystem::path beside(std::filesystem::path path) {
+    // Other threads, and other processes (in containers even of the same number), may be saving to the same place.
+    std::random_device random;
+    path += ".new-" + std::to_string(random()) + std::to_string(random());
+    return path;
 }
 
 }  // namespace
 
 // --- writing --------------------------------------------------------------------------------------------------------
 
-SnapshotWriter::SnapshotWriter(const std::filesystem::path &path) : path_(path), beside_(path) {
-    // Other threads, and other processes (in containers even of the same number), may be saving to the same place.
-    std::random_device random;
-    beside_ += ".new-" + std::to_string(random()) + std::to_string(random());
-    file_ = created(beside_, path_);
-    if (file_ == nullptr) fail(beside_);
-    std::setvbuf(file_, nullptr, _IONBF, 0);  // a fork that ends would write the rest of its copy of a buffer
+SnapshotWriter::SnapshotWriter(const std::filesystem::path &path) : path_(path), beside_(beside(path)), file_(beside_, path) {
     const Header room;
     try {
         write(&room, sizeof room);
@@ -106,13 +60,13 @@ SnapshotWriter::~SnapshotWriter() {
 }
 
 void SnapshotWriter::discard() noexcept {
-    if (file_ != nullptr) std::fclose(file_);
+    file_.close();
     std::error_code ignored;
     std::filesystem::remove(beside_, ignored);
 }
 
 void SnapshotWriter::write(const void *data, std::size_t bytes) {
-    if (bytes > 0 && std::fwrite(data, 1, bytes, file_) != bytes) fail(beside_);
+    file_.write(data, bytes);
     at_ += bytes;
 }
 
@@ -134,95 +88,33 @@ void SnapshotWriter::finish() {
     header.sections = static_cast<std::uint32_t>(table_.size());
     std::memcpy(header.table.data(), table_.data(), table_.size() * sizeof(Entry));
     header.checksum = checksum_of(header);
-    if (std::fseek(file_, 0, SEEK_SET) != 0) fail(beside_);
+    file_.back_to_start();
     write(&header, sizeof header);
-    to_disk(file_);
-    std::FILE *const file = std::exchange(file_, nullptr);
-    if (std::fclose(file) != 0) fail(beside_);
-    std::filesystem::rename(beside_, path_);
+    file_.finish();
+    put_in_place(beside_, path_);
     finished_ = true;
-    folder_to_disk(path_);
 }
 
 // --- reading --------------------------------------------------------------------------------------------------------
 
-Snapshot::Snapshot(const std::filesystem::path &path) {
-    map(path);
-    try {
-        read_header();
-    } catch (...) {
-        unmap();
-        throw;
-    }
-}
+Snapshot::Snapshot(const std::filesystem::path &path) : file_(path) { read_header(); }
 
 Snapshot::~Snapshot() {
-    if (comparing_.joinable()) {
-        if (opened_by_ != process()) {
-            comparing_.detach();  // in a fork there is no such thread: whoever waited for it might wait for ever
-        } else {
-            comparing_.request_stop();
-            comparing_.join();
-        }
+    if (!comparing_.joinable()) return;
+    if (opened_by_ != process_number()) {
+        comparing_.detach();  // in a fork there is no such thread: whoever waited for it might wait for ever
+        return;
     }
-    unmap();
+    stop_ = true;
+    comparing_.join();
 }
-
-#ifdef _WIN32
-long Snapshot::process() { return 0; }  // it has no fork
-
-bool Snapshot::read_at(std::uint64_t offset, std::span<std::byte> piece) {
-    return std::fseek(file_.get(), static_cast<long>(offset), SEEK_SET) == 0 &&
-           std::fread(piece.data(), 1, piece.size(), file_.get()) == piece.size();
-}
-
-void Snapshot::map(const std::filesystem::path &path) {
-    file_.reset(std::fopen(path.string().c_str(), "rb"));
-    if (file_ == nullptr) fail(path);
-    bytes_ = std::filesystem::file_size(path);
-    memory_ = static_cast<std::byte *>(::operator new(bytes_, std::align_val_t{kCacheLine}));
-    if (std::fread(memory_, 1, bytes_, file_.get()) != bytes_) fail(path);
-}
-
-void Snapshot::unmap() noexcept { ::operator delete(memory_, std::align_val_t{kCacheLine}); }
-#else
-long Snapshot::process() { return static_cast<long>(::getpid()); }
-
-// Without the file's position, which forks share: one that ends may set it back.
-bool Snapshot::read_at(std::uint64_t offset, std::span<std::byte> piece) {
-    while (!piece.empty()) {
-        const auto got = ::pread(::fileno(file_.get()), piece.data(), piece.size(), static_cast<off_t>(offset));
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        offset += static_cast<std::uint64_t>(got);
-        piece = piece.subspan(static_cast<std::size_t>(got));
-    }
-    return true;
-}
-
-void Snapshot::map(const std::filesystem::path &path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) fail(path);
-    struct stat about{};
-    void *memory = MAP_FAILED;
-    if (::fstat(file, &about) == 0 && about.st_size > 0) {
-        bytes_ = static_cast<std::size_t>(about.st_size);
-        memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
-    }
-    const int error = errno;
-    file_.reset(::fdopen(file, "rb"));
-    if (about.st_size == 0) throw Damaged("it is empty");
-    if (memory == MAP_FAILED) throw std::system_error(error, std::generic_category(), path.string());
-    memory_ = static_cast<std::byte *>(memory);
-}
-
-void Snapshot::unmap() noexcept { ::munmap(memory_, bytes_); }
-#endif
 
 void Snapshot::read_header() {
+    const std::span<const std::byte> all = file_.bytes();
     Header header;
-    if (bytes_ < sizeof header) throw Damaged("it is shorter than its header");
-    std::memcpy(&header, memory_, sizeof header);
+    if (all.empty()) throw Damaged("it is empty");
+    if (all.size() < sizeof header) throw Damaged("it is shorter than its header");
+    std::memcpy(&header, all.data(), sizeof header);
     if (header.magic != kMagic) throw Damaged("it does not begin as a snapshot does");
     if (header.checksum != checksum_of(header)) throw Damaged("its header is not what was written");
     if (header.version > kSnapshotVersion) throw TooNew("version " + std::to_string(header.version));
@@ -230,7 +122,7 @@ void Snapshot::read_header() {
     table_.resize(header.sections);
     std::memcpy(table_.data(), header.table.data(), table_.size() * sizeof(SnapshotWriter::Entry));
     for (const auto &one : table_) {
-        if (one.offset % kCacheLine != 0 || one.offset > bytes_ || one.bytes > bytes_ - one.offset) {
+        if (one.offset % kCacheLine != 0 || one.offset > all.size() || one.bytes > all.size() - one.offset) {
             throw Damaged("it is cut short");
         }
     }
@@ -244,32 +136,40 @@ const SnapshotWriter::Entry &Snapshot::entry(Section section) const {
     return *at;
 }
 
-std::span<std::byte> Snapshot::bytes_of(Section section) {
+std::span<std::byte> Snapshot::bytes_of(Section section) const {
     const auto &one = entry(section);
-    return {memory_ + one.offset, one.bytes};
+    return file_.bytes().subspan(one.offset, one.bytes);
+}
+
+bool Snapshot::is_whole(Section section) const {
+    const std::span<const std::byte> bytes = bytes_of(section);
+    return kernels().crc32c(0, bytes.data(), bytes.size()) == entry(section).checksum;
 }
 
 void Snapshot::compare(Section section) const {
-    const auto &one = entry(section);
-    if (kernels().crc32c(0, memory_ + one.offset, one.bytes) != one.checksum) {
-        throw Damaged("section " + std::to_string(one.section) + " is not what was written");
+    if (!is_whole(section)) {
+        throw Damaged("section " + std::to_string(static_cast<std::uint32_t>(section)) + " is not what was written");
     }
 }
 
 // From the file, for what was mapped may be written to meanwhile. In the background, where nothing may be thrown; at once
-// where there is no thread to be had.
+// where there is no thread to be had, or no file.
 void Snapshot::compare_rest() {
+    if constexpr (!FileInMemory::kMapped) {
+        damaged_ = !std::all_of(rest_.begin(), rest_.end(), [this](Section section) { return is_whole(section); });
+        return;
+    }
     const auto memory = std::make_shared<std::vector<std::byte>>(kComparedAtOnce);
-    const auto compare = [this, memory](const std::stop_token &stop) noexcept {
+    const auto compare = [this, memory]() noexcept {
         auto &piece = *memory;
         for (const Section section : rest_) {
             const auto &one = entry(section);
             std::uint32_t checksum = 0;
             bool readable = true;
             for (std::uint64_t done = 0; readable && done < one.bytes;) {
-                if (stop.stop_requested()) return;
+                if (stop_) return;
                 const std::size_t some = std::min<std::uint64_t>(piece.size(), one.bytes - done);
-                readable = read_at(one.offset + done, {piece.data(), some});
+                readable = file_.read_at(one.offset + done, {piece.data(), some});
                 checksum = kernels().crc32c(checksum, piece.data(), some);
                 done += some;
             }
@@ -277,9 +177,9 @@ void Snapshot::compare_rest() {
         }
     };
     try {
-        comparing_ = std::jthread(compare);
+        comparing_ = std::thread(compare);
     } catch (const std::system_error &) {
-        compare({});
+        compare();
     }
 }
 

@@ -8,9 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <mutex>
 #include <span>
 #include <stdexcept>
@@ -19,6 +17,7 @@
 #include <vector>
 
 #include "chunked.hpp"
+#include "files.hpp"
 
 namespace llmspell {
 
@@ -117,7 +116,7 @@ class SnapshotWriter {
 
     std::filesystem::path path_;
     std::filesystem::path beside_;
-    std::FILE *file_ = nullptr;
+    NewFile file_;
     bool finished_ = false;
     std::uint64_t at_ = 0;
     std::vector<Entry> table_;
@@ -125,7 +124,7 @@ class SnapshotWriter {
     friend class Snapshot;
 };
 
-// A snapshot in memory, mapped where the system can: pages are read when they are touched, and copied when written to.
+// A snapshot in memory. Where it is mapped, pages are read when they are touched, and copied when written to.
 class Snapshot {
   public:
     explicit Snapshot(const std::filesystem::path &path);
@@ -165,26 +164,19 @@ class Snapshot {
     }
 
     const SnapshotWriter::Entry &entry(Section section) const;
-    std::span<std::byte> bytes_of(Section section);
+    std::span<std::byte> bytes_of(Section section) const;
+    bool is_whole(Section section) const;
     void compare(Section section) const;
     void read_header();
-    void map(const std::filesystem::path &path);
-    void unmap() noexcept;
-    bool read_at(std::uint64_t offset, std::span<std::byte> piece);
-    static long process();
 
-    struct Close {
-        void operator()(std::FILE *file) const { std::fclose(file); }
-    };
-    std::unique_ptr<std::FILE, Close> file_;  // what is mapped, whatever stands at its path by now
-    std::byte *memory_ = nullptr;
-    std::size_t bytes_ = 0;
+    FileInMemory file_;
     std::vector<SnapshotWriter::Entry> table_;
     std::vector<Section> rest_;
     std::atomic<bool> damaged_{false};
     std::mutex waiting_;
-    long opened_by_ = process();
-    std::jthread comparing_;
+    std::atomic<bool> stop_{false};
+    long opened_by_ = process_number();
+    std::thread comparing_;  // no std::jthread: libc++, which macOS builds with, had none before version 20
 };
 
 }  // namespace llmspell

@@ -1,15 +1,12 @@
 #include "sqlite_vfs.hpp"
 
 #include <array>
+#include <cstddef>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
 
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <dlfcn.h>
-#endif
+#include "sqlite_library.hpp"
 
 namespace llmspell {
 namespace {
@@ -176,41 +173,7 @@ int open(Vfs *, const char *name, File *file, int flags, int *given) {
     return result;
 }
 
-// --- finding SQLite -------------------------------------------------------------------------------------------------
-
-class Library {
-  public:
-    explicit Library(const std::string &path) {
-#ifdef _WIN32
-        (void)path;
-        handle_ = GetModuleHandleA("sqlite3.dll");
-#else
-        handle_ = dlopen(path.empty() ? nullptr : path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
-#endif
-        if (handle_ == nullptr) throw std::runtime_error("the library that holds SQLite is not loaded");
-    }
-
-    template <class Function>
-    Function find(const char *name) const {
-#ifdef _WIN32
-        void *const found = reinterpret_cast<void *>(GetProcAddress(handle_, name));
-#else
-        void *const found = dlsym(handle_, name);
-#endif
-        if (found == nullptr) throw std::runtime_error(std::string("this Python's SQLite does not show ") + name);
-        Function function;
-        static_assert(sizeof function == sizeof found);
-        std::memcpy(&function, &found, sizeof function);
-        return function;
-    }
-
-  private:
-#ifdef _WIN32
-    HMODULE handle_;
-#else
-    void *handle_;  // never closed: SQLite goes on calling us
-#endif
-};
+// --- checksums -----------------------------------------------------------------------------------------------------
 
 std::uint64_t mixed(std::uint64_t value) {
     value ^= value >> 32;
@@ -243,7 +206,7 @@ std::uint64_t page_checksum(const unsigned char *page, std::uint64_t number) {
 }
 
 void register_vfs(const std::string &path) {
-    const Library library(path);
+    const SqliteLibrary library(path);
     const auto find = library.find<Vfs *(*)(const char *)>("sqlite3_vfs_find");
     const auto add = library.find<int (*)(Vfs *, int)>("sqlite3_vfs_register");
     if (find(kVfsName) != nullptr) return;

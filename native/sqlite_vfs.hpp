@@ -21,8 +21,8 @@ inline constexpr std::uint32_t kChecksummedId = 0x4C4D'4550;  // "LMEP", the app
 // Of the first `kPageBytes - kChecksumBytes` bytes of page `number` (from 1 up): a page in another's place is wrong, too.
 std::uint64_t page_checksum(const unsigned char *page, std::uint64_t number);
 
-// Registers the file system with the SQLite that is linked into, or loaded by, the library at `path`; "" means this
-// program itself. Throws std::runtime_error where there is none to be found.
+// Registers the file system with the SQLite of the extension module at `path`; "" means this program itself. Throws
+// std::runtime_error where there is none to be found.
 void register_vfs(const std::string &path);
 
 // The number of the page that this thread last found damaged, 0 if none; forgotten by asking.

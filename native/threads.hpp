@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace llmspell {
@@ -22,6 +23,27 @@ inline bool may_throw() noexcept {
     return true;
 }
 
+// Threads that are waited for, whatever happens. (No std::jthread: libc++ had none
+// before version 20, and macOS builds with older ones.)
+class Others {
+  public:
+    Others() = default;
+    ~Others() {
+        for (std::thread &one : threads_) one.join();
+    }
+    Others(const Others &) = delete;
+    Others &operator=(const Others &) = delete;
+
+    template <class Work>
+    void add(Work work) {
+        threads_.reserve(threads_.size() + 1);
+        threads_.emplace_back(std::move(work));
+    }
+
+  private:
+    std::vector<std::thread> threads_;
+};
+
 // Does `work(0)` to `work(count - 1)` on so many threads, or on fewer where the system gives no more; the first exception
 // is thrown again.
 template <class Work>
@@ -36,10 +58,10 @@ void on_threads(std::size_t threads, std::size_t count, Work work) {
         }
     };
     {
-        std::vector<std::jthread> others;
+        Others others;
         try {
             for (std::size_t thread = 1; thread < threads; ++thread) {
-                others.emplace_back([&run, thread]() noexcept {
+                others.add([&run, thread]() noexcept {
                     if (may_throw()) run(thread);
                 });
             }

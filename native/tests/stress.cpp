@@ -5,14 +5,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <new>
 #include <random>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <unistd.h>
 
 #include "hnsw.hpp"
 #include "stress.hpp"
@@ -22,17 +21,30 @@ thread_local int allocations_left = -1;
 static void *allocate(std::size_t bytes, std::size_t align) {
     if (allocations_left == 0) throw std::bad_alloc();
     if (allocations_left > 0) --allocations_left;
-    void *const memory = std::aligned_alloc(align, (std::max<std::size_t>(bytes, 1) + align - 1) / align * align);
+    bytes = (std::max<std::size_t>(bytes, 1) + align - 1) / align * align;
+#ifdef _WIN32
+    void *const memory = ::_aligned_malloc(bytes, align);
+#else
+    void *const memory = std::aligned_alloc(align, bytes);
+#endif
     if (memory == nullptr) throw std::bad_alloc();
     return memory;
 }
 
+static void release(void *memory) {
+#ifdef _WIN32
+    ::_aligned_free(memory);
+#else
+    std::free(memory);
+#endif
+}
+
 void *operator new(std::size_t bytes) { return allocate(bytes, alignof(std::max_align_t)); }
 void *operator new(std::size_t bytes, std::align_val_t align) { return allocate(bytes, static_cast<std::size_t>(align)); }
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void *memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void *memory) noexcept { release(memory); }
+void operator delete(void *memory, std::size_t) noexcept { release(memory); }
+void operator delete(void *memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void *memory, std::size_t, std::align_val_t) noexcept { release(memory); }
 
 void require(bool condition, const std::string &what) {
     if (condition) return;
@@ -40,11 +52,17 @@ void require(bool condition, const std::string &what) {
     std::exit(1);
 }
 
+std::filesystem::path scratch_file(const std::string &name) {
+    static const std::string own = std::to_string(std::random_device()());
+    std::filesystem::path file(u8"llmspell-Prüfung-проба-記憶-");
+    file += name + "-" + own;
+    return std::filesystem::temp_directory_path() / file;
+}
+
 std::vector<char> bytes_of(const std::filesystem::path &path) {
     std::vector<char> bytes(std::filesystem::file_size(path));
-    std::FILE *const file = std::fopen(path.string().c_str(), "rb");
-    require(std::fread(bytes.data(), 1, bytes.size(), file) == bytes.size(), "read");
-    std::fclose(file);
+    std::ifstream file(path, std::ios::binary);
+    require(bool(file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))), "read");
     return bytes;
 }
 
@@ -56,9 +74,7 @@ void damage(const std::filesystem::path &path, const std::function<void()> &open
         std::vector<char> damaged = bytes;
         if (round % 3 == 0) damaged.resize(random() % bytes.size());
         if (!damaged.empty()) damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
-        std::FILE *const file = std::fopen(path.string().c_str(), "wb");
-        std::fwrite(damaged.data(), 1, damaged.size(), file);
-        std::fclose(file);
+        std::ofstream(path, std::ios::binary).write(damaged.data(), static_cast<std::streamsize>(damaged.size()));
         try {
             open();
         } catch (const llmspell::Damaged &) {
@@ -253,7 +269,7 @@ void readers_beside_a_writer() {
 
 // Saved and opened, an index goes on as it would have; a file with any one byte changed is refused or answers the same.
 void snapshots(Storage storage) {
-    const auto path = std::filesystem::temp_directory_path() / ("llmspell-stress-" + std::to_string(::getpid()));
+    const auto path = scratch_file("stress");
     std::mt19937 random(9);
     HNSW graph({kDimensions, Metric::euclidean, storage}, {4, 20, 7});
     for (Label label = 0; label < 500; ++label) add(graph, label, repeated_vector_of(random));
@@ -294,6 +310,8 @@ int main() {
     snapshots(Storage::float32);
     snapshots(Storage::float16);
     std::puts("the graph holds");
+    stress_platform();
+    std::puts("files and kernels hold");
     stress_turns();
     std::puts("the table of turns holds");
     stress_words();

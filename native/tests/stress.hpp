@@ -12,6 +12,9 @@ extern thread_local int allocations_left;
 // Ends the test with a message where the condition does not hold.
 void require(bool condition, const std::string &what);
 
+// A path of this process's own, which is not there; its name has letters of several scripts.
+std::filesystem::path scratch_file(const std::string &name);
+
 std::vector<char> bytes_of(const std::filesystem::path &path);
 
 // Changes one byte of a file, at times cutting it, many times over, each time from the whole file: `open` must throw Damaged,
@@ -19,6 +22,7 @@ std::vector<char> bytes_of(const std::filesystem::path &path);
 void damage(const std::filesystem::path &path, const std::function<void()> &open);
 
 // The parts beside the graph.
+void stress_platform();
 void stress_turns();
 void stress_words();
 void stress_blend();

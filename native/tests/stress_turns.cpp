@@ -12,8 +12,6 @@
 #include <tuple>
 #include <vector>
 
-#include <unistd.h>
-
 #include "siphash.hpp"
 #include "snapshot.hpp"
 #include "stress.hpp"
@@ -225,7 +223,7 @@ void readers_beside_a_writer() {
 
 // What is opened is what was saved, to the byte; a file with any one byte changed is refused, or says the same.
 void snapshots() {
-    const auto path = std::filesystem::temp_directory_path() / ("llmspell-turns-" + std::to_string(::getpid()));
+    const auto path = scratch_file("turns");
     std::mt19937 random(4);
     TurnTable table;
     for (Label label = 0; label < 300; ++label) table.put(turn_of(random, label));

@@ -11,8 +11,6 @@
 #include <thread>
 #include <vector>
 
-#include <unistd.h>
-
 #include "snapshot.hpp"
 #include "stress.hpp"
 #include "words.hpp"
@@ -261,7 +259,7 @@ void readers_beside_a_writer() {
 
 // What is opened answers as what was saved; a file with any one byte changed is refused, or says the same.
 void snapshots() {
-    const auto path = std::filesystem::temp_directory_path() / ("llmspell-words-" + std::to_string(::getpid()));
+    const auto path = scratch_file("words");
     std::mt19937 random(4);
     Words words({kK1, {}});
     Rows rows;
