@@ -91,7 +91,9 @@ def machine() -> str:
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
         lines = [
-            line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
+            line.partition(":")[2].strip()
+            for line in cpu.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
         ]
         name = f"{len(lines)} x {lines[0]}" if lines else name
     return f"{name}, Python {platform.python_version()}, numpy {np.__version__}"

@@ -329,7 +329,7 @@ class Court:
 
     def __init__(self, *command: object) -> None:
         self.command = [sys.executable, "-X", "faulthandler", __file__, *map(str, command)]
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe that nobody reads would fill up)
+        self.said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (a pipe that nobody reads would fill up)
         self.start()
 
     def start(self) -> None:

@@ -446,7 +446,7 @@ def little_memory(free: int) -> Iterator[None]:
     """The process can have so many bytes more, and no other."""
     gc.collect()
     usual = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     ballast: list[bytes | None] = [None] * 100_000
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MIB, usual[1]))
     filled = 0

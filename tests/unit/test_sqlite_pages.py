@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from llmspell_memory.backends import SQLiteBackend
 from llmspell_memory.backends.sqlite import folders, pages
 from llmspell_memory.testing.backends import entry
 from llmspell_memory.testing.indexes import gaussian
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SPACE = EmbeddingSpace(provider="test", model=None, dimensions=64)
 EVERYTHING = Filter()
@@ -195,21 +192,61 @@ def test_a_library_without_sqlite_is_a_reason(tmp_path: Path) -> None:
         native.register_vfs(native.__file__.replace("_pages", "_core"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="this system has no such locks")
-def test_a_lock_that_a_fork_has_inherited_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one holds a folder others wait, and give up with an error; a living fork of the holder keeps nobody out."""
+def test_a_folder_is_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one holds a folder others wait, and give up with an error; afterwards it is free."""
     monkeypatch.setattr(folders, "_WAIT_SECONDS", 0.05)
     with folders.locked(tmp_path):
-        with pytest.raises(UnavailableError, match="locked by another"), folders.locked(tmp_path):
-            pass
+        for wait in (True, False):
+            with pytest.raises(UnavailableError, match="locked by another"), folders.locked(tmp_path, wait=wait):
+                pass
+    with folders.locked(tmp_path):
+        pass
+    with pytest.raises(StorageError, match="cannot be opened"), folders.locked(tmp_path / "none"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_lock_that_a_fork_has_inherited_is_given_back(tmp_path: Path) -> None:
+    """A living fork of who holds a folder keeps nobody out."""
+    with folders.locked(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads
             fork = os.fork()
         if fork == 0:
             signal.pause()
-    with folders.locked(tmp_path):
+    with folders.locked(tmp_path, wait=False):
         pass
     os.kill(fork, signal.SIGKILL)
     os.waitpid(fork, 0)
-    with pytest.raises(StorageError, match="cannot be opened"), folders.locked(tmp_path / "none"):
-        pass
+
+
+def test_a_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    """It does so whole, and where the system does not permit it, that is told after some patience."""
+    new, place = tmp_path / "new", tmp_path / "place"
+    new.write_text("new", encoding="utf-8")
+    place.write_text("old", encoding="utf-8")
+    folders.put_in_place(new, place)
+    assert (place.read_text(encoding="utf-8"), new.exists()) == ("new", False)
+    with pytest.raises(FileNotFoundError):
+        folders.put_in_place(new, place, patience=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where even root may not rename is known of Linux")
+def test_who_may_not_rename_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again until the time is over, as Windows wants where a file is open, and then the error is told."""
+    pauses: list[float] = []
+    monkeypatch.setattr("llmspell_memory.backends.sqlite.folders.time.sleep", pauses.append)
+    with pytest.raises(PermissionError):
+        folders.put_in_place(Path("/proc/self/comm"), Path("/proc/self/limits"), patience=0.05)
+    assert pauses
+    pauses.clear()
+    with pytest.raises(PermissionError):
+        folders.put_in_place(Path("/proc/self/comm"), Path("/proc/self/limits"), patience=0)
+    assert not pauses
+
+
+def test_the_layer_is_under_pythons_own_sqlite() -> None:
+    """Whether it is there is asked of Python's SQLite: another one in the same process may have been found."""
+    assert pages.unavailable() == ""
+    assert pages.is_known(native.VFS)
+    assert not pages.is_known("none-such")

@@ -1,5 +1,6 @@
 """The command itself: global options, the list of commands, and how every one of them ends."""
 
+import errno
 import logging
 import os
 import sys
@@ -54,11 +55,18 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             _complain(f"interrupted{_notes(error)}")
             raise typer.Exit(_INTERRUPTED) from error
-        except BrokenPipeError as error:
+        except OSError as error:
+            if not _means_no_reader(error):
+                raise
             # What is still in the buffer would be tried again at exit, and complained about.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(_NO_READER) from error
         return result
+
+
+def _means_no_reader(error: OSError) -> bool:
+    """Windows calls it an invalid argument to write to a pipe that nobody reads."""
+    return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
 
 
 def _complain(message: str) -> None:

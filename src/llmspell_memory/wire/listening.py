@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 2048
 
+_ALONE: Final = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+"""Take a port that was in use a moment ago, and none that is in use. Windows has its own option for that; the other one
+would let two servers share a port there, and either get the other's requests."""
+
 
 class Listener:
     """A server that listens as soon as it is made, and serves when it is run.
@@ -76,7 +80,7 @@ def _listening(host: str, port: int) -> socket.socket:
     # waits 40 ms for the other side's acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, _ALONE, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError as error:

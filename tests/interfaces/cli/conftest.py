@@ -17,6 +17,9 @@ Invoke = Callable[..., Result]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parents[3]
+KEPT = ("PATH", "HOME", "SYSTEMROOT", "TEMP", "USERPROFILE")
+"""Variables without which no program runs; the last three are Windows's."""
+
 PROGRAM = Path(sys.executable).with_name("llmspell-memory")
 
 
@@ -45,9 +48,13 @@ def run(tmp_path: Path) -> Run:
     empty.mkdir()
 
     def call(
-        *arguments: str | Path, stdin: str | None = None, folder: Path = empty, **environment: str
+        *arguments: str | Path,
+        stdin: str | None = None,
+        folder: Path = empty,
+        encoding: str = "utf-8",
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         return subprocess.run(
             [PROGRAM, *arguments],
             input=stdin,
@@ -55,7 +62,7 @@ def run(tmp_path: Path) -> Run:
             cwd=folder,
             env=kept | environment,
             capture_output=True,
-            encoding="utf-8",
+            encoding=encoding,
             timeout=120,
             check=False,
         )

@@ -78,8 +78,8 @@ class TestAdd:
 
     @pytest.mark.parametrize("arguments", [("-",), ()])
     def test_reads_stdin(self, invoke: Invoke, arguments: tuple[str, ...]) -> None:
-        """Without a text, or with -, the text comes from stdin, without its last line feed."""
-        added = invoke("add", *arguments, "--session", "s", "--role", "u", "--json", stdin="two\nlines\n", new=True)
+        """Without a text, or with -, the text comes from stdin, without the end of its last line."""
+        added = invoke("add", *arguments, "--session", "s", "--role", "u", "--json", stdin="two\nlines\r\n", new=True)
         shown = document(invoke("show", document(added)["id"], "--json"))
         assert shown["entry"]["content"] == "two\nlines"
 

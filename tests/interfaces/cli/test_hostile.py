@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
+    from pathlib import Path
 
     from typer.testing import Result
 
     Invoke = Callable[..., Result]
+    Run = Callable[..., subprocess.CompletedProcess[str]]
 
 MARKUP = "[red]x[/red] [/] [link=file:///] :smile: \\[b] 1.5"
 CONTROL = "\x1b[31mred \x1b]0;title\x07 \r\x08\x9b2J\x7f \N{RIGHT-TO-LEFT OVERRIDE}abc"
@@ -85,3 +88,17 @@ def test_a_long_content_is_shortened(invoke: Invoke) -> None:
     """A megabyte in an entry is a few lines in a table."""
     invoke("add", "-", "--session", "s", "--role", "u", stdin="word " * 200_000, new=True)
     assert len(invoke("search", "word").stdout) < 3_000
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp437"])
+def test_a_terminal_without_the_letters_ends_no_command(run: Run, tmp_path: Path, encoding: str) -> None:
+    """What cannot be shown is shown as a question mark; JSON and exports are UTF-8 whatever the terminal has."""
+    text, store = "記憶 naïve проба ☂", ("--db", tmp_path / "memory.db")
+    new = ("--provider", "hashing", "--dimensions", "64")
+    added = run(*store, *new, "add", text, "--session", "s", "--role", "user", PYTHONIOENCODING=encoding)
+    assert (added.returncode, added.stderr) == (0, "")
+    for command in (("search", "naïve"), ("recent",), ("sessions",), ("stats",), ("show", "s"), ("--help",)):
+        shown = run(*store, *command, encoding=encoding, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+        assert (shown.returncode, shown.stderr) == (0, ""), command
+    exported = run(*store, "export", PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert json.loads(exported.stdout.splitlines()[-1])["content"] == text

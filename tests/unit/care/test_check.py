@@ -328,7 +328,7 @@ def test_what_is_no_store_is_refused(path: Path) -> None:
 
 def test_a_file_of_something_else_is_all_faults(path: Path) -> None:
     """A text is no store: that is said, and nothing is raised."""
-    path.write_text("some notes " * 2000)
+    path.write_text("some notes " * 2000, encoding="utf-8")
     assert any("no table of a store" in line for line in faults(checked(path)))
 
 

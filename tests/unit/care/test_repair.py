@@ -358,7 +358,7 @@ def test_what_cannot_be_repaired_is_refused_and_leaves_nothing(path: Path, servi
     path.write_bytes(b"")
     with pytest.raises(CorruptDataError, match="nothing of a store"):
         repair(path, target)
-    path.write_text("some notes " * 2000)
+    path.write_text("some notes " * 2000, encoding="utf-8")
     with pytest.raises(CorruptDataError, match="nothing of a store"):
         repair(path, target)
     path.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zipfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from llmspell_memory import ConfigError, EpisodicEntry, InputError
 from llmspell_memory.operations import Format, detect, open_source
+from llmspell_memory.operations.files.chats import epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,3 +207,10 @@ def test_a_given_format_is_believed(tmp_path: Path) -> None:
     wrong: Any = "csv"
     with pytest.raises(ConfigError, match="jsonl, chatgpt, claude"), open_source(path, format=wrong):
         pass
+
+
+@pytest.mark.parametrize("seconds", [-1.5, -2_208_988_800, 0, 0.000_001, 1_700_000_000.123_456])
+def test_seconds_may_be_before_1970(seconds: float) -> None:
+    """Moments before 1970 are read on every system, and each to the microsecond."""
+    assert epoch(seconds, where="here") == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    assert epoch(-1.5, where="here") == datetime(1969, 12, 31, 23, 59, 58, 500_000, tzinfo=UTC)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +18,7 @@ from llmspell_memory import (
 )
 from llmspell_memory.backends import LocalBackend, ScopedBackend, SQLiteBackend
 from llmspell_memory.operations import Bar, Rollout, backup
+from llmspell_memory.operations.rollout import record
 from tests.stores import ALL, equal
 from tests.unit.rollout.common import (
     LENIENT,
@@ -154,3 +158,16 @@ def test_what_is_recorded_can_be_read_beside_the_one_who_has_it_open(files: File
         assert report.lag_seconds is None
     for store in others:
         store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no ps")
+def test_a_process_is_told_from_a_later_one_by_ps(tmp_path: Path) -> None:
+    """As macOS is asked: the same answer twice for a living process, another for another, none for a dead one."""
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, cwd=tmp_path)
+    try:
+        own = record.asked_ps(os.getpid())
+        assert own == record.asked_ps(os.getpid())
+        assert record.asked_ps(other.pid) not in {None, own}
+    finally:
+        other.communicate(b"\n")
+    assert record.asked_ps(other.pid) is None

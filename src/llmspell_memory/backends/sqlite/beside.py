@@ -7,7 +7,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from llmspell_memory.backends.sqlite.folders import ABANDONED_SECONDS, clear_away, folder_to_disk
+from llmspell_memory.backends.sqlite.folders import ABANDONED_SECONDS, clear_away, folder_to_disk, to_disk
 from llmspell_memory.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _check_free(target: Path, source: Path) -> None:
 def _to_disk(path: Path) -> None:
     file = os.open(path, os.O_RDWR)
     try:
-        os.fsync(file)
+        to_disk(file)
     finally:
         os.close(file)
 

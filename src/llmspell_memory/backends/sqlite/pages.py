@@ -9,13 +9,14 @@ import _sqlite3
 import logging
 import os
 import secrets
+import sqlite3
 import struct
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from llmspell_memory import _pages
-from llmspell_memory.backends.sqlite.folders import DERIVED, folder_to_disk, locked
+from llmspell_memory.backends.sqlite.folders import DERIVED, folder_to_disk, locked, put_in_place, to_disk
 from llmspell_memory.errors import CorruptDataError, StorageError
 from llmspell_memory.types.files import PRIVATE, make_private, share_as
 
@@ -51,10 +52,22 @@ def _register() -> None:
         return
     try:
         _pages.register_vfs(getattr(_sqlite3, "__file__", ""))
-        _outcome.append("")
     except RuntimeError as error:
-        logger.warning("Pages of SQLite files get no checksums: %s", error)
-        _outcome.append(str(error))
+        reason = str(error)
+    else:  # where Python hides its own, the system's may have been found in the same process
+        reason = "" if is_known(_pages.VFS) else "the SQLite that was found is not the one that Python uses"
+    if reason:
+        logger.warning("Pages of SQLite files get no checksums: %s", reason)
+    _outcome.append(reason)
+
+
+def is_known(vfs: str) -> bool:
+    """Say whether Python's SQLite has a file system of this name."""
+    try:
+        sqlite3.connect(f"file:?mode=memory&vfs={vfs}", uri=True).close()
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def vfs() -> str:
@@ -79,7 +92,7 @@ def make_file(path: Path) -> None:
             return
         with _written_beside(path, first_page()) as complete, locked(path.parent):
             if not _has_content(path):  # another process may have been quicker
-                complete.replace(path)
+                put_in_place(complete, path)
     except OSError as error:
         raise StorageError(
             f"{path}: the file cannot be opened ({error.strerror}); does its folder exist, and may this user write "
@@ -109,11 +122,11 @@ def _check_alone(path: Path) -> None:
 @contextmanager
 def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.new-{secrets.token_hex(8)}")
-    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE)
     try:
         try:
             os.write(file, data)
-            os.fsync(file)
+            to_disk(file)
         finally:
             os.close(file)
         share_as(beside, path)

@@ -8,13 +8,14 @@ open, and remove its log. So what was opened here stays open: one descriptor for
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_STAYS_OPEN: Final = os.name == "posix"
+_STAYS_OPEN: Final = sys.platform != "win32"
 _FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 _guard = threading.Lock()
@@ -39,7 +40,7 @@ class Reader:
 
     def read(self, at: int, size: int) -> bytes:
         """Return `size` bytes from `at` on, fewer at the end of the file."""
-        if _STAYS_OPEN:
+        if sys.platform != "win32":
             return os.pread(self._descriptor, size, at)
         os.lseek(self._descriptor, at, os.SEEK_SET)
         return os.read(self._descriptor, size)

@@ -69,6 +69,6 @@ def _from_stdin() -> str:
     if sys.stdin.isatty():
         raise typer.BadParameter("give the text as an argument, or pipe it in")
     try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
+        return sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"what comes from stdin is not UTF-8: {error}") from error

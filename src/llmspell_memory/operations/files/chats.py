@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_memory.errors import EpisodicError, InputError
@@ -12,6 +12,7 @@ from llmspell_memory.types import EpisodicEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
@@ -72,8 +73,8 @@ def epoch(seconds: object, *, where: str) -> datetime | None:
         return None
     if isinstance(seconds, int | float) and not isinstance(seconds, bool):
         try:
-            return datetime.fromtimestamp(seconds, UTC)
-        except (ValueError, OverflowError, OSError):
+            return _EPOCH + timedelta(seconds=seconds)  # Windows's own calendar begins in 1970
+        except (ValueError, OverflowError):
             pass
     raise InputError(f"{where}: a time must be seconds since 1970, got {str(seconds)[:40]}")
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -108,7 +111,7 @@ class Owner:
     def __init__(self) -> None:
         self._token = secrets.token_hex(8)
         pid = os.getpid()
-        self.fields = {"host": _host(), "pid": pid, "began": _began(pid), "token": self._token}
+        self.fields = {"host": platform.node(), "pid": pid, "began": _began(pid), "token": self._token}
         _open.add(self._token)
 
     def leave(self) -> None:
@@ -122,7 +125,7 @@ def check_free(owner: dict[str, Any] | None) -> None:
     Raises:
         StorageError: says which process.
     """
-    if owner is None or owner.get("host") != _host():
+    if owner is None or owner.get("host") != platform.node():
         return  # a container that was started anew has another name; nothing can be asked about another machine
     pid = owner.get("pid")
     if pid == os.getpid():
@@ -134,14 +137,26 @@ def check_free(owner: dict[str, Any] | None) -> None:
         )
 
 
-def _host() -> str:
-    return os.uname().nodename if hasattr(os, "uname") else ""
-
-
 def _began(pid: int) -> str | None:
-    """Return something that tells a living process from a later one of the same number; None where that is unknown."""
+    """Return something that tells a living process from a later one of the same number; None where that is unknown.
+
+    Linux says in /proc when it was started, macOS by `ps`. Nothing is known under Windows.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
-        return None
+        return asked_ps(pid) if sys.platform == "darwin" else None
     return fields[19] if fields[0] not in {"Z", "X"} else None  # started at, in ticks since the machine was; proc(5)
+
+
+def asked_ps(pid: int) -> str | None:
+    """Return when a process was started, to the second, as `ps` tells it; None where there is none."""
+    told = subprocess.run(  # noqa: S603 (no shell, and a number)
+        ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)],
+        env={"LC_ALL": "C", "TZ": "UTC"},  # the same text to whoever asks
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    ).stdout
+    state, _, started = told.strip().partition(" ")
+    return None if not started or state.startswith("Z") else started.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 import warnings
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ def refused_in_a_child(uses: Sequence[Callable[[], object]], *, then: Callable[[
 
     A child that hangs is killed, and one that raises anything else says what; both are an AssertionError here.
     """
+    if sys.platform == "win32":
+        raise NotImplementedError("this system has no fork")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads
         child = os.fork()
@@ -36,6 +39,8 @@ _FAILED = 255
 
 
 def _work_and_leave(uses: Sequence[Callable[[], object]], then: Callable[[], object]) -> None:
+    if sys.platform == "win32":
+        raise NotImplementedError("this system has no alarm")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS)
     refused = 0
