@@ -40,10 +40,11 @@ class Reader:
 
     def read(self, at: int, size: int) -> bytes:
         """Return `size` bytes from `at` on, fewer at the end of the file."""
-        if sys.platform != "win32":
+        if sys.platform == "win32":
+            os.lseek(self._descriptor, at, os.SEEK_SET)
+            return os.read(self._descriptor, size)
+        else:  # noqa: RET505 (of which mypy sees one branch on each system)
             return os.pread(self._descriptor, size, at)
-        os.lseek(self._descriptor, at, os.SEEK_SET)
-        return os.read(self._descriptor, size)
 
     def close(self) -> None:
         """Close the file, where that harms nobody."""
