@@ -88,9 +88,10 @@ sanitize-threads: $(SANITIZED) $(wildcard native/*.hpp)
 	$(CXX) -std=c++20 -O1 -g -fsanitize=thread -Inative $(SANITIZED) -o build/stress-tsan -pthread
 	build/stress-tsan
 
-# The same by a compiler for other systems, as whole programs: 64-bit ARM, where the plain kernels become NEON, Windows and
-# macOS. Beside each stands a test of the layer under SQLite, which takes the library that holds SQLite.
-CROSS := aarch64-linux-musl x86_64-windows-gnu aarch64-macos
+# The same by a compiler for other systems, as whole programs: Windows, macOS on ARM, where the plain kernels become NEON, and
+# Linux there. Beside each stands a test of the layer under SQLite, which takes the library that holds SQLite.
+COMPILED := x86_64-windows-gnu aarch64-macos
+RUN := x86_64-windows-gnu aarch64-linux-musl
 CROSS_FLAGS := -std=c++20 -O2 -Wall -Wextra -Werror -Inative
 PAGES := sqlite_library sqlite_vfs tests/pages/pages
 define CROSS_RULES
@@ -102,17 +103,17 @@ build/cross/$(1)/stress.exe: $(SANITIZED:native/%.cpp=build/cross/$(1)/%.o)
 build/cross/$(1)/pages.exe: $(PAGES:%=build/cross/$(1)/%.o)
 	$(BIN)/python -m ziglang c++ -target $(1) $$^ -o $$@
 endef
-$(foreach target,$(CROSS),$(eval $(call CROSS_RULES,$(target))))
+$(foreach target,$(sort $(COMPILED) $(RUN)),$(eval $(call CROSS_RULES,$(target))))
 
 $(STAMPS)/cross: $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet --group cross
 	@touch $@
 
-cross: $(foreach target,$(CROSS),build/cross/$(target)/stress.exe build/cross/$(target)/pages.exe)
+cross: $(foreach target,$(COMPILED),build/cross/$(target)/stress.exe build/cross/$(target)/pages.exe)
 
 # What of that Debian's qemu-user-static and wine can run.
-cross-run: cross
+cross-run: $(RUN:%=build/cross/%/stress.exe)
 	qemu-aarch64-static build/cross/aarch64-linux-musl/stress.exe
 	WINEDEBUG=-all wine build/cross/x86_64-windows-gnu/stress.exe
 
