@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmspell_memory.types import Matrix
 
 K = 10
+QUESTIONS = 500
 VIEWS = (EpisodicBackendType.IN_MEMORY, EpisodicBackendType.HNSW)
 PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
 MARKED = re.compile(r"(<!-- measured:begin -->\n).*?(<!-- measured:end -->)", re.DOTALL)
@@ -61,7 +62,7 @@ def filled(config: MemoryConfig, vectors: Matrix) -> DefaultMemoryManager:
 def rows(data: Data, size: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield a line per kind of rows and view: recall against exact, latency, memory and disk."""
     service = EmbeddingService(HashingProvider(data.vectors.shape[1]))
-    queries = data.queries[: 1_000 if size < SIZES[-1] else 200]
+    queries = data.queries[:QUESTIONS]
     for path in (None, folder / f"{size}.db"):
         truth: list[set[str]] = []
         for backend in VIEWS:
