@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -45,15 +48,25 @@ class MilvusServer:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([program, "server", *where], stdout=log, stderr=subprocess.STDOUT)
         until = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-            except OSError:
-                ended = self._process.poll() is not None or time.monotonic() > until
-                assert not ended, f"the server did not start: {(self.folder / 'log').read_text()}"
-                time.sleep(0.05)
-            else:
-                return
+        while not self._answers():
+            ended = self._process.poll() is not None or time.monotonic() > until
+            assert not ended, f"the server did not start: {(self.folder / 'log').read_text()}"
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        """Say whether it does what it is asked; on a machine that is busy, it takes connections long before."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+            client = MilvusClient(uri=self.uri, timeout=5.0, dedicated=True)
+        except (OSError, MilvusException):
+            return False
+        try:
+            client.list_collections()
+        except MilvusException:
+            return False
+        finally:
+            client.close()
+        return True
 
     def stop(self) -> None:
         self._process.terminate()
