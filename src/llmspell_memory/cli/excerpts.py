@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -63,9 +64,16 @@ class Excerpts:
 def _best_begin(line: str, shared: list[tuple[int, int, frozenset[str]]]) -> int:
     """Return where the excerpt begins that has most of the sought terms; the first of several."""
     begins = [0, *(line.rfind(" ", 0, max(at - _LEAD, 0)) + 1 for at, _, _ in shared)]
-
-    def terms_from(begin: int) -> int:
-        within = (terms for at, length, terms in shared if begin <= at and at + length < begin + SHOWN)
-        return len(frozenset().union(*within))
-
-    return max(begins, key=terms_from)
+    within: Counter[str] = Counter()
+    first = end = most = best = 0
+    for begin in begins:  # in order, so that what an excerpt has is the last one's, but for what comes and goes
+        while end < len(shared) and sum(shared[end][:2]) < begin + SHOWN:
+            within.update(shared[end][2])
+            end += 1
+        while first < end and shared[first][0] < begin:
+            within.subtract(shared[first][2])
+            first += 1
+        terms = len(+within)
+        if terms > most:
+            most, best = terms, begin
+    return best
