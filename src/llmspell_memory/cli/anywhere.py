@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 _ONLY_BEFORE: Final = {"ctx", "verbose", "version"}
 
 
-def with_options_of(main: Callable[..., None], command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with the options of `main`, unseen in its help; given behind it, they count instead."""
+@functools.cache
+def _behind(main: Callable[..., None]) -> tuple[inspect.Parameter, ...]:
+    """Return the options of `main` as they may stand behind a command."""
     hints = get_type_hints(main, include_extras=True)
-    behind = [
+    return tuple(
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_unseen(hints[name]))
         for name in inspect.signature(main).parameters
         if name not in _ONLY_BEFORE
-    ]
+    )
+
+
+def with_options_of(main: Callable[..., None], command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with the options of `main`, unseen in its help; given behind it, they count instead."""
+    behind = _behind(main)
     own = inspect.signature(command)
 
     @functools.wraps(command)

@@ -45,7 +45,7 @@ def search(
     settings = options.settings_of(ctx)
     with open_to_search(settings, hnsw=settings.db.parameters(hnsw=options.is_hnsw(index))) as memory:
         hits = memory.episodic.search(query, k, where=where, mode=checked_mode(mode.value), around=around, parts=parts)
-        language = noted_keywords(memory.backend.read_note(KEYWORDS)).language
+        language = None if as_json else noted_keywords(memory.backend.read_note(KEYWORDS)).language
     if as_json:
         print_json({"query": query, "hits": [hit_object(hit) for hit in hits]})
     elif hits:
