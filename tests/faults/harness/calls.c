@@ -2,10 +2,8 @@
  * record them all.
  *
  * Loaded before all other libraries (LD_PRELOAD), it stands between libsqlite3, Python and the native core on one side
- * and the C library on the other. It changes nothing but this: streams of files in the folder are not buffered, so that
- * every fwrite is a write of its own, here and in the kernel. It is driven from Python by the three functions at its
- * end; until `calls_watch` is called it only passes on. Shared memory (-shm) is none of its business: it is not synced,
- * and SQLite makes it anew.
+ * and the C library on the other. It is driven from Python by the three functions at its end; until `calls_watch` is
+ * called it only passes on. Shared memory (-shm) is none of its business: it is not synced, and SQLite makes it anew.
  *
  * Kinds of calls: create (of a file that was not there), write, truncate, sync (of a file), folder (the sync of one),
  * rename, link, unlink. A write is also a "commit" if it puts the page behind a frame header that ends a transaction
@@ -188,19 +186,6 @@ ssize_t write(int file, const void *data, size_t bytes) {
     return end_write(&call, is_fatal, REAL(write)(file, data, some));
 }
 
-size_t fwrite(const void *data, size_t size, size_t count, FILE *stream) {
-    struct call call;
-    if (!by_write(&call, fileno(stream), data, size * count, 0)) return REAL(fwrite)(data, size, count, stream);
-    const int is_fatal = begin(&call);
-    call.at = (uint64_t)ftell(stream);
-    if (is_fatal && fatal.moment == AMID) {
-        end_write(&call, is_fatal, (ssize_t)REAL(fwrite)(data, 1, size * count / 2, stream));
-    }
-    const size_t done = REAL(fwrite)(data, size, count, stream);
-    end_write(&call, is_fatal, (ssize_t)(done * size));
-    return done;
-}
-
 #define FTRUNCATE(name)                                                      \
     int name(int file, off_t bytes) {                                        \
         struct call call;                                                    \
@@ -229,44 +214,27 @@ FSYNC(fdatasync)
 
 /* --- names ------------------------------------------------------------------------------------------------------ */
 
-/* Opens `path`, which may be made by that. A file that was there and is emptied is a truncate. */
-#define OPENED(path, truncates, file_of_result, failed, open_it)                              \
-    do {                                                                                      \
-        struct call call;                                                                     \
-        struct stat about;                                                                    \
-        const int was_there = stat(path, &about) == 0;                                        \
-        if ((was_there && !(truncates)) || !by_path(&call, was_there ? TRUNCATE : CREATE, path)) return open_it; \
-        const int is_fatal = begin(&call);                                                    \
-        const __typeof__(open_it) result = open_it;                                           \
-        if (result != (failed) && fstat(file_of_result, &about) == 0) call.inode = about.st_ino; \
-        end(&call, is_fatal, result != (failed));                                             \
-        return result;                                                                        \
-    } while (0)
-
-#define OPEN(name)                                                                         \
-    int name(const char *path, int flags, ...) {                                           \
-        va_list more;                                                                      \
-        va_start(more, flags);                                                             \
-        const mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;                    \
-        va_end(more);                                                                      \
-        if (!(flags & (O_CREAT | O_TRUNC))) return REAL(name)(path, flags, mode);          \
-        OPENED(path, flags & O_TRUNC, result, -1, REAL(name)(path, flags, mode));          \
+/* The file may be made by that. One that was there and is emptied is a truncate. */
+#define OPEN(name)                                                                                  \
+    int name(const char *path, int flags, ...) {                                                    \
+        va_list more;                                                                               \
+        va_start(more, flags);                                                                      \
+        const mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;                             \
+        va_end(more);                                                                               \
+        struct call call;                                                                           \
+        struct stat about;                                                                          \
+        if (!(flags & (O_CREAT | O_TRUNC))) return REAL(name)(path, flags, mode);                   \
+        const int was_there = stat(path, &about) == 0;                                              \
+        const int changes = !was_there || flags & O_TRUNC;                                          \
+        if (!changes || !by_path(&call, was_there ? TRUNCATE : CREATE, path)) return REAL(name)(path, flags, mode); \
+        const int is_fatal = begin(&call);                                                          \
+        const int result = REAL(name)(path, flags, mode);                                           \
+        if (result >= 0 && fstat(result, &about) == 0) call.inode = about.st_ino;                   \
+        end(&call, is_fatal, result >= 0);                                                          \
+        return result;                                                                              \
     }
 OPEN(open)
 OPEN(open64)
-
-static FILE *unbuffered(FILE *stream, const char *path) {
-    if (stream != NULL && is_watched(path)) setvbuf(stream, NULL, _IONBF, 0);
-    return stream;
-}
-
-#define FOPEN(name)                                                                                      \
-    FILE *name(const char *path, const char *mode) {                                                     \
-        if (mode[0] == 'r') return unbuffered(REAL(name)(path, mode), path);                             \
-        OPENED(path, mode[0] == 'w', fileno(result), NULL, unbuffered(REAL(name)(path, mode), path));    \
-    }
-FOPEN(fopen)
-FOPEN(fopen64)
 
 /* The path of such a call is where something changes; where it comes from stands as data. */
 #define FROM_TO(name, kind)                                           \
